@@ -1,0 +1,1 @@
+"""Where the SDKs live: each module fulfils one port with one library."""

@@ -1,0 +1,85 @@
+"""Where everything lies in the platform's own bucket (``RATCHET_BUCKET``). One place to change it."""
+
+from __future__ import annotations
+
+from datetime import date
+
+
+def snapshot(pipeline: str, digest: str) -> str:
+    """Key of a snapshot's manifest."""
+    return f"snapshots/{pipeline}/{digest}.json"
+
+
+def pinned(pipeline: str, scope: str, cutoff: date) -> str:
+    """Key of the note that says which snapshot a night has pinned; ``scope`` is the digest of what the spec reads."""
+    return f"pins/{pipeline}/{scope[:16]}/{cutoff}.json"
+
+
+def pins(pipeline: str, scope: str) -> str:
+    """Prefix of all notes of one scope."""
+    return f"pins/{pipeline}/{scope[:16]}/"
+
+
+def object_digests(pipeline: str, table: str) -> str:
+    """Key of the index of sha256 by object version, which saves reading an object again to pin it again."""
+    return f"digests/{pipeline}/{table}.json"
+
+
+def validation(pipeline: str, suite_digest: str, content: str) -> str:
+    """Key of one partition's validation result under one suite."""
+    return f"validations/{pipeline}/{suite_digest[:16]}/{content}.json"
+
+
+def data_docs(pipeline: str, suite_digest: str, content: str) -> str:
+    """Key of one partition's Data Docs page."""
+    return f"data_docs/{pipeline}/{suite_digest[:16]}/{content}.html"
+
+
+def quarantine(pipeline: str, content: str) -> str:
+    """Key of a quarantined partition's note."""
+    return f"quarantine/{pipeline}/{content}.json"
+
+
+def scores(pipeline: str, day: date, version: int) -> str:
+    """Key of one version's predictions for one day."""
+    return f"scores/{pipeline}/dt={day}/version={version}.parquet"
+
+
+def scored(pipeline: str, day: date, version: int) -> str:
+    """Key of one version's losses for one day: the evidence."""
+    return f"evidence/{pipeline}/dt={day}/version={version}.json"
+
+
+def evidence(pipeline: str) -> str:
+    """Prefix of all evidence."""
+    return f"evidence/{pipeline}/"
+
+
+def step(pipeline: str, run_key: str, name: str, *, dry_run: bool) -> str:
+    """Key of a step's result for one run; written once."""
+    return f"{'dry-runs' if dry_run else 'runs'}/{pipeline}/{run_key}/{name}"
+
+
+def night(pipeline: str, cutoff: date, run: str) -> str:
+    """Key of a night's record."""
+    return f"nights/{pipeline}/{cutoff}/{run}.json"
+
+
+def nights(pipeline: str) -> str:
+    """Prefix of all nights' records."""
+    return f"nights/{pipeline}/"
+
+
+def report(pipeline: str, cutoff: date, run: str) -> str:
+    """Key of a night's page."""
+    return f"reports/{pipeline}/{cutoff}/{run}.html"
+
+
+def ledger(pipeline: str) -> str:
+    """Prefix of a pipeline's ledger."""
+    return f"ledger/{pipeline}/"
+
+
+def ledger_entry(pipeline: str, seq: int) -> str:
+    """Key of one ledger entry."""
+    return f"ledger/{pipeline}/{seq:08d}.json"

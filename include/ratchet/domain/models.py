@@ -1,0 +1,70 @@
+"""What a trained model is made of: data only."""
+
+from __future__ import annotations
+
+from datetime import date
+from typing import Literal
+
+from ratchet.domain.records import Record, digest, sha256
+
+Task = Literal["binary", "multiclass", "regression"]
+
+
+class Feature(Record):
+    """One column that the booster reads, in the booster's order."""
+
+    name: str
+    kind: Literal["number", "category"]
+    categories: tuple[str, ...] = ()  # of a category: those met in training, sorted; any other value counts as missing
+
+
+class ModelSchema(Record):
+    """How to turn rows into the booster's matrix and its output into predictions."""
+
+    task: Task
+    features: tuple[Feature, ...]
+    classes: tuple[str, ...] = ()  # of a classification: label of each column of the output, in order
+    best_iteration: int  # the last boosting round that scores use, from 0
+    tables: dict[str, dict[str, str]] = {}  # table name → column → DuckDB type, as the features query reads them
+    hidden: tuple[str, ...] = ()  # columns of rows that are unknown at prediction time
+    target: str = ""  # SQL expression of the label, for the record
+
+
+class ModelFiles(Record):
+    """The three files of a model, byte for byte."""
+
+    booster: bytes  # XGBoost UBJSON
+    features: str  # features.sql
+    schema_: ModelSchema
+
+    @property
+    def files(self) -> dict[str, bytes]:
+        """The files by name, as they are stored."""
+        return {
+            "booster.ubj": self.booster,
+            "features.sql": self.features.encode(),
+            "schema.json": self.schema_.model_dump_json(indent=1).encode(),
+        }
+
+    @property
+    def digest(self) -> str:
+        """The sha256 that the ledger records: over each file's name and sha256."""
+        return files_digest(self.files)
+
+
+def files_digest(files: dict[str, bytes]) -> str:
+    """Return one sha256 over a set of named files."""
+    return digest({name: sha256(data) for name, data in sorted(files.items())})
+
+
+class ModelVersion(Record):
+    """A registered version, and what is needed to know it again."""
+
+    version: int
+    run_key: str
+    mlflow_run_id: str
+    artifact_digest: str
+    seen_through: date  # the newest day that its fit or early stopping met
+    cutoff: date
+    recipe: str = ""  # digest of spec and code: two versions of one recipe differ by data only
+    created: str = ""  # ISO 8601, as the registry says

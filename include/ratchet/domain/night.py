@@ -1,0 +1,210 @@
+"""The night: what was asked for, what each step found, and how it ended. Tasks hand this record on; it holds references only."""
+
+from __future__ import annotations
+
+from datetime import date
+from typing import Any, Literal
+
+from ratchet.domain.gates import CaseForPromotion, Verdict
+from ratchet.domain.models import ModelVersion
+from ratchet.domain.records import Record
+from ratchet.domain.snapshots import SnapshotDiff
+
+StepName = Literal["snapshot", "validate", "score", "train", "evaluate", "register", "gate", "approve", "promote", "report"]
+STEPS: tuple[StepName, ...] = ("snapshot", "validate", "score", "train", "evaluate", "register", "gate", "approve", "promote", "report")
+NightOutcome = Literal["promoted", "refused", "undecided", "skipped", "rejected", "failed"]
+
+
+class NightRequest(Record):
+    """What was asked for."""
+
+    pipeline: str
+    cutoff: date
+    dry_run: bool = False  # decide everything, change nothing
+    repin: bool = False  # take what lies in the store now, although this night has a snapshot already
+    reason: str = ""
+    actor: str = "schedule"
+    overrides: dict[str, Any] = {}  # spec values by dotted key
+
+
+class SnapshotResult(Record):
+    """What was pinned."""
+
+    digest: str
+    partitions: int  # days of the source, with data
+    objects: int
+    bytes: int
+    rows: int  # of the source, before anything is left out
+    difference: SnapshotDiff
+    reused: bool  # this night had pinned it before
+
+
+class QuarantinedPartition(Record):
+    """A partition that broke a critical expectation."""
+
+    key: str
+    content: str  # sha256
+    rows: int
+    reasons: tuple[str, ...]
+
+
+class ValidateResult(Record):
+    """What the suite said."""
+
+    checked: int  # partitions validated tonight
+    cached: int  # partitions validated before, under this suite
+    quarantined: tuple[QuarantinedPartition, ...]
+    warnings: tuple[str, ...]
+    docs: str | None  # key of the Data Docs page of the newest partition
+    rows: int  # that remain
+
+
+class ScoredVersion(Record):
+    """One version of the league on the newest labelled days."""
+
+    version: int
+    champion: bool
+    days: tuple[str, ...]
+    metrics: dict[str, float | None]  # over those days
+    problem: str | None = None
+
+
+class ScoreResult(Record):
+    """What the league made of the newest labelled days, before anything learnt from them."""
+
+    champion: ModelVersion | None
+    ledger_length: int  # what the verdict will have been judged against
+    versions: tuple[ScoredVersion, ...]
+    rows: int
+
+
+class TrainResult(Record):
+    """The challenger."""
+
+    mlflow_run_id: str
+    mlflow_url: str
+    artifact_digest: str
+    rows: int
+    rounds: int
+    importance: dict[str, float]
+    seen_through: date
+    unlabelled: int
+    dropped: int
+
+
+class EvaluateResult(Record):
+    """Both models on the same unseen rows."""
+
+    case: CaseForPromotion
+    rows: int
+    challenger: dict[str, float | None]  # metrics on the hold-out
+    champion: dict[str, float | None] | None  # on the rows that it has not seen
+    common_rows: int
+    predictions: str  # key of the Parquet file
+
+
+class RegisterResult(Record):
+    """The model version of this run key."""
+
+    version: ModelVersion | None  # None in a dry run
+    url: str | None
+    smoke: str | None  # why the artifact does not give the evaluated predictions
+
+
+class GateResult(Record):
+    """The decision."""
+
+    verdict: Verdict
+
+
+class ApproveResult(Record):
+    """What a person said, where one was asked."""
+
+    required: bool
+    approved: bool
+    who: str = ""
+    reason: str = ""
+
+
+class PromoteResult(Record):
+    """What happened to the ledger."""
+
+    promoted: bool
+    entry: int | None
+    detail: str
+    repaired: str | None = None  # what was wrong with the alias
+
+
+class ReportResult(Record):
+    """Where the night can be read."""
+
+    page: str  # key
+    record: str  # key
+
+
+class Ended(Record):
+    """Why a night stopped before its end."""
+
+    outcome: Literal["skipped", "rejected", "failed"]
+    step: StepName
+    reason: str
+    detail: str
+
+
+class Night(Record):
+    """Everything that is known of one night so far."""
+
+    request: NightRequest
+    run_key: str | None = None
+    spec_digest: str = ""
+    code_digest: str = ""
+    snapshot: SnapshotResult | None = None
+    validate_: ValidateResult | None = None
+    score: ScoreResult | None = None
+    train: TrainResult | None = None
+    evaluate: EvaluateResult | None = None
+    register_: RegisterResult | None = None
+    gate: GateResult | None = None
+    approve: ApproveResult | None = None
+    promote: PromoteResult | None = None
+    report: ReportResult | None = None
+    ended: Ended | None = None
+    seconds: dict[str, float] = {}  # by step
+
+    def result(self, step: StepName) -> Record | None:
+        """Return what a step found, if it has run."""
+        found: Record | None = getattr(self, _FIELD.get(step, step))
+        return found
+
+    def with_result(self, step: StepName, result: Record) -> Night:
+        """Return the night with a step's result."""
+        return self.model_copy(update={_FIELD.get(step, step): result})
+
+    @property
+    def outcome(self) -> NightOutcome:
+        """How the night came out; a night that was not judged and did not end has failed."""
+        if self.ended:
+            return self.ended.outcome
+        if self.promote and self.promote.promoted:
+            return "promoted"
+        verdict = self.gate.verdict.outcome if self.gate else None
+        if verdict is None:
+            return "failed"
+        if verdict == "UNDECIDED":
+            return "undecided"
+        return "promoted" if verdict == "PASS" and self.request.dry_run and self.promote else "refused"
+
+    @property
+    def reasons(self) -> tuple[str, ...]:
+        """Why it came out so, in words."""
+        if self.ended:
+            return (f"{self.ended.reason}: {self.ended.detail}",)
+        found = self.gate.verdict.reasons if self.gate else ()
+        if self.approve and self.approve.required and not self.approve.approved:
+            found = (f"approval: {self.approve.reason or 'refused'}",)
+        elif self.promote and not self.promote.promoted and self.gate and self.gate.verdict.outcome == "PASS":
+            found = (self.promote.detail,)
+        return found
+
+
+_FIELD = {"validate": "validate_", "register": "register_"}

@@ -1,0 +1,280 @@
+"""What the steps need from the outside world. Adapters fulfil these with one library each; tests with fakes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from datetime import date
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+from ratchet.domain.ledger import LedgerEntry
+from ratchet.domain.models import ModelFiles, ModelVersion, Task
+from ratchet.domain.records import Record
+from ratchet.domain.snapshots import Pin, SourceFormat, StoredObject
+from ratchet.domain.validation import ValidationReport
+from ratchet.domain.windows import Span, Windows
+
+if TYPE_CHECKING:
+    import numpy as np
+    import pyarrow as pa
+
+    Floats = np.ndarray[Any, np.dtype[np.float64]]
+
+
+class ObjectStore(Protocol):
+    """Objects under ``s3://bucket/key`` addresses. A key without ``s3://`` lies in the platform's own bucket."""
+
+    def list(self, uri: str) -> Iterator[StoredObject]:
+        """Yield every object under a prefix, in order of key, over all pages. ``version`` may be None here."""
+
+    def get(self, uri: str) -> bytes:
+        """Return an object's bytes, read whole and checked for length.
+
+        Raises:
+            ObjectNotFound: nothing is stored there.
+            ServiceError: the store did not answer after bounded retries.
+        """
+
+    def put(self, uri: str, data: bytes, content_type: str = "application/json") -> None:
+        """Write or replace an object."""
+
+    def create(self, uri: str, data: bytes, content_type: str = "application/json") -> None:
+        """Write an object by conditional put.
+
+        Raises:
+            AlreadyExists: somebody else wrote it first.
+            ConditionalWritesIgnored: the store does not honour the condition.
+        """
+
+    def pin(self, objects: Sequence[StoredObject]) -> Sequence[StoredObject]:
+        """Fill in ``version`` where the bucket keeps versions (an ETag's bytes stay readable by that version)."""
+
+    def fetch(self, objects: Sequence[tuple[StoredObject, str | None]]) -> Sequence[tuple[Path, str]]:
+        """Bring exactly these object versions into the local cache, in parallel, each read whole and verified.
+
+        Args:
+            objects: each with its sha256 where that is known; what is cached under it is not pulled again.
+
+        Returns:
+            For each, a local path named by content, and the sha256 of its bytes.
+
+        Raises:
+            ObjectChanged: the object was overwritten and the pinned version cannot be had.
+            ObjectNotFound: the pinned version is gone.
+            ArtifactTampered: the bytes are not those of the sha256.
+            ServiceError: the store did not deliver it whole after bounded retries.
+        """
+
+
+class FileFormat(Record):
+    """How source files of a table are written."""
+
+    format: SourceFormat
+    columns: Mapping[str, str] = {}  # column → DuckDB type, for CSV and JSON Lines; others are sniffed
+    null_values: tuple[str, ...] = ("",)
+    delimiter: str = ","
+
+
+class FileProfile(Record):
+    """What one source file holds."""
+
+    rows: int
+    columns: Mapping[str, str]  # column → DuckDB type, in the file's order
+    first: date | None = None  # range of the date column, where the table has one
+    last: date | None = None
+
+
+class TableFile(Record):
+    """One readable file of a table, and the day it stands for."""
+
+    path: Path  # Parquet, as Engine.load left it
+    day: date | None  # None where the rows carry their date
+    key: str  # the source object's key, for messages
+
+
+class TableFiles(Record):
+    """One table of a snapshot, readable."""
+
+    files: tuple[TableFile, ...]
+    date_column: str | None = None  # the column that dates the rows, where files are not dated by path
+    days: Span | None = None  # read only these days
+
+
+class FeatureQuery(Record):
+    """What the features query is run over."""
+
+    tables: Mapping[str, TableFiles]  # "rows" and the side tables
+    sql: str
+    hidden: tuple[str, ...]  # columns of rows that the query cannot see: unknown at prediction time
+    target: str  # SQL expression over all columns of rows; NULL where there is no label
+
+
+class FeatureFrame(Record):
+    """The features of labelled rows.
+
+    ``table`` has ``row_id`` (BIGINT, unique in the snapshot), ``dt`` (DATE), ``target`` and the features in the query's
+    order, sorted by ``row_id``. ``landed`` rows were read; ``unlabelled`` had no target; ``dropped`` the query left out.
+    """
+
+    model_config = {"arbitrary_types_allowed": True, "frozen": True, "extra": "forbid"}
+
+    table: Any  # pyarrow.Table
+    landed: int
+    unlabelled: int
+    dropped: int
+    columns: Mapping[str, Mapping[str, str]]  # table → column → DuckDB type, as the query read them
+
+
+class Engine(Protocol):
+    """Reads tables and runs the features query."""
+
+    def load(self, path: Path, sha256: str, key: str, how: FileFormat, date_column: str | None) -> tuple[Path, FileProfile]:
+        """Make one source file readable as Parquet (kept by content in the cache) and say what it holds.
+
+        Raises:
+            DataRejected: ``corrupt`` (truncated, unreadable, wrong field counts, encoding, names the key and row) or ``empty``.
+        """
+
+    def features(self, query: FeatureQuery) -> FeatureFrame:
+        """Run the features query.
+
+        Raises:
+            SpecInvalid: the query or the target does not run over these columns, or returns a row twice or without ``row_id``.
+        """
+
+
+class Validator(Protocol):
+    """Runs a Great Expectations suite."""
+
+    def validate(self, files: Sequence[Path], suite: Mapping[str, Any]) -> ValidationReport:
+        """Run the suite (GX JSON) over Parquet files read as one batch. Never raises for what the data holds."""
+
+    def page(self, report: ValidationReport, title: str) -> bytes:
+        """Render one report as a Data Docs HTML page."""
+
+
+class TrainingPlan(Record):
+    """How to fit, apart from the data."""
+
+    task: Task
+    params: Mapping[str, Any]  # XGBoost's
+    rounds: int
+    early_stopping_rounds: int
+    seed: int
+    threads: int
+    device: str
+
+
+class Fit(Record):
+    """A fitted model and how the fit went."""
+
+    files: ModelFiles
+    curves: Mapping[str, tuple[float, ...]]  # metric on the early-stopping slice per round
+    importance: Mapping[str, float]  # total gain by feature, adding up to 1
+    rows: int
+
+
+class Trainer(Protocol):
+    """Fits boosters and scores with them."""
+
+    def fit(self, frame: FeatureFrame, days: Windows, plan: TrainingPlan, query: FeatureQuery) -> Fit:
+        """Fit on ``days.fit``, stop early on ``days.stop``; the same input gives the same bytes.
+
+        Raises:
+            DataRejected: ``one_class``, ``non_finite`` … where the labels cannot be learnt from.
+        """
+
+    def predict(self, files: ModelFiles, table: pa.Table) -> Floats:
+        """Score rows: probabilities of shape (n,) for binary, (n, classes) for multiclass, values (n,) for regression.
+
+        Raises:
+            DataRejected: ``schema`` when a feature is missing or has another type.
+        """
+
+    def labels(self, files: ModelFiles, table: pa.Table) -> Floats:
+        """Return ``target`` as the scores count it: 0/1, class number (−1: a class never met), or value; shape (n,)."""
+
+    def smoke(self, folder: Path, digest: str, rows: Path, expected: Path) -> str | None:
+        """Load the model in ``folder`` in a fresh process and compare its scores of ``rows`` with ``expected`` exactly.
+
+        Returns None when they are the same, else what went wrong.
+        """
+
+    def metrics(self, task: Task, y: Floats, predictions: Floats) -> Mapping[str, float | None]:
+        """Compute the task's metrics by scikit-learn; None where one is undefined (a single class)."""
+
+
+class Registry(Protocol):
+    """Experiment tracking and the model registry."""
+
+    def start_run(self, pipeline: str, run_key: str, name: str, tags: Mapping[str, str]) -> str:
+        """Create a run and return its id."""
+
+    def log(
+        self, run_id: str, *, params: Mapping[str, str] | None = None, metrics: Mapping[str, float] | None = None,
+        curves: Mapping[str, Sequence[float]] | None = None, tags: Mapping[str, str] | None = None,
+        files: Mapping[str, bytes] | None = None,
+    ) -> None:
+        """Log in as few requests as possible; ``files`` by artifact path."""
+
+    def log_model(self, run_id: str, files: ModelFiles) -> None:
+        """Log the model as a pyfunc of data only, under the run's artifact path ``model``."""
+
+    def finish(self, run_id: str, *, failed: bool = False) -> None:
+        """End a run."""
+
+    def discard(self, run_id: str) -> None:
+        """Delete a run that lost a race for its run key."""
+
+    def register(self, pipeline: str, version: Mapping[str, str], run_id: str) -> ModelVersion:
+        """Create a version from a run's model; ``version`` are its tags, as ModelVersion has them."""
+
+    def version_of(self, pipeline: str, run_key: str) -> ModelVersion | None:
+        """Find the version of a run key."""
+
+    def versions(self, pipeline: str) -> Sequence[ModelVersion]:
+        """Return all versions, newest first."""
+
+    def delete_version(self, pipeline: str, version: int) -> None:
+        """Delete a version that lost a race for its run key."""
+
+    def download(self, run_id: str, digest: str) -> tuple[Path, ModelFiles]:
+        """Bring a run's model into the local cache, by digest, without looking at its MLmodel.
+
+        Raises:
+            ArtifactTampered: the bytes are not those recorded. ObjectNotFound: they are gone.
+        """
+
+    def alias(self, pipeline: str, alias: str) -> int | None:
+        """Return the version that an alias names."""
+
+    def set_alias(self, pipeline: str, alias: str, version: int) -> None:
+        """Point an alias at a version."""
+
+    def run_url(self, run_id: str) -> str:
+        """Return the address of a run's page."""
+
+    def version_url(self, pipeline: str, version: int) -> str:
+        """Return the address of a version's page."""
+
+
+class Ledger(Protocol):
+    """A pipeline's append-only record of champions."""
+
+    def entries(self, pipeline: str) -> tuple[LedgerEntry, ...]:
+        """Return all entries, verified.
+
+        Raises:
+            LedgerBroken: the chain does not hold.
+        """
+
+    def append(self, entry: LedgerEntry) -> None:
+        """Append by conditional put.
+
+        Raises:
+            AlreadyExists: somebody else has taken that number.
+        """
+
+
+Progress = Callable[[str, str], None]  # (step, what it is doing now)
+Names = Iterable[str]

@@ -1,0 +1,415 @@
+"""The pipeline as data: what a user writes, read into frozen models with a description on every field.
+
+A home is a folder with ``pipelines/<name>.yaml``, ``suites/<name>.json`` and ``features/<name>.sql``.
+"""
+
+from __future__ import annotations
+
+import difflib
+import json
+import os
+import types
+from datetime import date
+from pathlib import Path
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
+
+import yaml
+from pydantic import BaseModel, Field, ValidationError, field_validator, model_validator
+
+from ratchet.domain.gates import BoundGate, ChampionGate, EvidenceGate, Gate, Loss
+from ratchet.domain.models import Task
+from ratchet.domain.records import Record, digest
+from ratchet.domain.snapshots import SourceFormat
+from ratchet.domain.windows import Span, Windows, windows
+from ratchet.errors import PipelineUnknown, Problem, SpecInvalid
+
+Identifier = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,62}$")]
+LOSSES: dict[Task, tuple[Loss, ...]] = {
+    "binary": ("log_loss", "brier", "zero_one"),
+    "multiclass": ("log_loss", "brier", "zero_one"),
+    "regression": ("squared_error", "absolute_error"),
+}
+METRICS: dict[Task, tuple[str, ...]] = {
+    "binary": ("auc", "pr_auc", "log_loss", "brier", "accuracy", "balanced_accuracy", "macro_f1", "calibration"),
+    "multiclass": ("log_loss", "brier", "accuracy", "balanced_accuracy", "macro_f1"),
+    "regression": ("rmse", "mae", "r2"),
+}
+
+
+class Owner(Record):
+    """Who answers for the model."""
+
+    name: str = Field(min_length=1, description="Person or team, shown as the owner of the DAG.")
+    email: str | None = Field(None, description="Where to reach them.")
+
+
+class ByPath(Record):
+    """One partition per day, told by the object's key."""
+
+    by: Literal["path"] = Field(description="The day stands in the key.")
+    pattern: str = Field(
+        "dt={date}/",
+        description="Part of the key that holds the day; {date} stands for YYYY-MM-DD, {yyyy}, {mm} and {dd} for its parts.",
+    )
+
+    @field_validator("pattern")
+    @classmethod
+    def _has_date(cls, value: str) -> str:
+        if "{date}" not in value and not all(part in value for part in ("{yyyy}", "{mm}", "{dd}")):
+            raise ValueError("it must contain {date}, or {yyyy}, {mm} and {dd}")
+        return value
+
+
+class ByColumn(Record):
+    """Plainly landed files whose rows carry their date."""
+
+    by: Literal["column"] = Field(description="The day stands in a column of the rows.")
+    column: str = Field(description="A DATE or TIMESTAMP column, or text that reads as one; its date is the row's day.")
+
+
+Partition = Annotated[ByPath | ByColumn, Field(discriminator="by")]
+
+
+class Table(Record):
+    """Where one table lands and how its files are written."""
+
+    uri: str = Field(
+        description="`s3://bucket/prefix/` under which the files land; a bare `prefix/` lies in RATCHET_BUCKET.",
+        examples=["s3://lake/flights/"],
+    )
+    format: SourceFormat = Field(description="How the files are written; .gz is recognised by CSV and JSON Lines.")
+    partition: Partition = Field(ByPath(by="path"), description="How a row's day is told.")
+    columns: dict[str, str] = Field({}, description="Column → DuckDB type, for CSV and JSON Lines; others are sniffed.")
+    null_values: tuple[str, ...] = Field(("",), description="Texts that mean null, for CSV.")
+    delimiter: str = Field(",", min_length=1, max_length=1, description="Field separator, for CSV.")
+
+    @field_validator("uri")
+    @classmethod
+    def _prefix(cls, value: str) -> str:
+        if value.startswith("s3://") and not value.removeprefix("s3://").partition("/")[0]:
+            raise ValueError("name a bucket: s3://bucket/prefix/")
+        return value if value.endswith("/") else value + "/"
+
+
+class SideTable(Table):
+    """A table that the features query joins to the rows."""
+
+    days_before: int = Field(1, ge=0, description="How many days before the window its partitions are still needed.")
+    optional: bool = Field(default=False, description="Whether a night may go on when it has no partition in the window.")
+
+
+class Source(Table):
+    """The table that is learnt from; the features query sees it as `rows`."""
+
+    tables: dict[Identifier, SideTable] = Field({}, description="Side tables by the name that the query uses.")
+    unknown_at_prediction: tuple[str, ...] = Field(
+        (), description="Columns that are not known when a prediction is made. The features query cannot see them."
+    )
+
+    @field_validator("tables")
+    @classmethod
+    def _not_rows(cls, value: dict[str, SideTable]) -> dict[str, SideTable]:
+        if "rows" in value:
+            raise ValueError("'rows' is the name of the source itself; call the side table something else")
+        return value
+
+
+class Window(Record):
+    """Which days a night reads. The hold-out is the end of the window; early stopping watches the days before it."""
+
+    days: int = Field(ge=3, description="Length of the window in days, the hold-out included.")
+    holdout_days: int = Field(7, ge=1, description="Days at the end that the fit never sees; both models are compared there.")
+    stop_days: int = Field(7, ge=1, description="Days before the hold-out on which early stopping watches.")
+    label_delay_days: int = Field(0, ge=0, description="Days until a label is known; newer rows are not used.")
+    min_partitions: int = Field(1, ge=1, description="With fewer days of data in the window the night is skipped.")
+    min_rows: int = Field(1, ge=1, description="With fewer rows to fit on the night is skipped.")
+    max_age_days: int | None = Field(None, ge=0, description="Reject as stale when the newest partition is older than this at the cutoff.")
+
+    @model_validator(mode="after")
+    def _fits(self) -> Window:
+        if self.holdout_days + self.stop_days >= self.days:
+            raise ValueError(f"holdout_days + stop_days = {self.holdout_days + self.stop_days} leave nothing of {self.days} days to fit on")
+        return self
+
+
+class Validation(Record):
+    """What happens to data that breaks a critical expectation."""
+
+    suite: Identifier = Field(description="`suites/<suite>.json`, a Great Expectations suite.")
+    on_critical: Literal["quarantine", "reject"] = Field(
+        "quarantine", description="Leave the partition out and go on, or reject the night."
+    )
+    max_quarantined: float = Field(
+        0.1, ge=0, le=1, description="Reject the night when more than this share of the window's partitions is quarantined."
+    )
+
+
+class Target(Record):
+    """What is predicted."""
+
+    task: Task = Field(description="binary, multiclass or regression.")
+    sql: str = Field(
+        min_length=1, description="SQL expression over all columns of the source; NULL where a row has no label.", examples=["arr_delay >= 15"]
+    )
+
+
+class Training(Record):
+    """How the booster is fitted."""
+
+    rounds: int = Field(500, ge=1, description="The most boosting rounds.")
+    early_stopping_rounds: int = Field(30, ge=1, description="Stop after so many rounds without a better score on the stop days.")
+    seed: int = Field(0, ge=0, description="Seed of everything random in the fit.")
+    threads: int | None = Field(
+        None, ge=1, description="Threads of the fit, part of the recipe because sums are rounded by them; by default 2."
+    )
+    device: Literal["cpu", "cuda"] = Field("cpu", description="Where to fit.")
+    params: dict[str, Any] = Field({}, description="XGBoost's own parameters: max_depth, eta, subsample …")
+
+    @field_validator("params")
+    @classmethod
+    def _ours(cls, value: dict[str, Any]) -> dict[str, Any]:
+        ours = {"seed": "training.seed", "nthread": "training.threads", "n_jobs": "training.threads", "device": "training.device",
+                "objective": "target.task", "num_class": "target.task", "random_state": "training.seed"}
+        for key in value:
+            if key in ours:
+                raise ValueError(f"{key} is set by {ours[key]}")
+        return value
+
+
+class League(Record):
+    """Who scores each new day in shadow, beside the champion."""
+
+    size: int = Field(3, ge=0, le=30, description="How many of the last challengers score each new day.")
+
+
+class Evaluation(Record):
+    """What is looked at beyond the whole hold-out."""
+
+    slices: tuple[str, ...] = Field((), description="Feature columns by whose values metrics are also given.")
+
+
+class Approval(Record):
+    """Whether a person stands between a PASS and the promotion."""
+
+    required: Literal["never", "always"] = Field("never", description="When a person must approve in the Airflow UI.")
+    approvers: tuple[str, ...] = Field((), description="Airflow users who may; with none named, anybody who may act on the DAG.")
+    timeout_hours: float = Field(12.0, gt=0, description="No answer within this time means no.")
+
+
+class PipelineSpec(Record):
+    """One model's continuous training."""
+
+    name: Identifier = Field(description="The file's name without .yaml; the name of the model in MLflow and of the DAG.")
+    description: str = Field(min_length=1, description="What the model is for; shown in Airflow, MLflow and the report.")
+    owner: Owner = Field(description="Who answers for the model.")
+    schedule: str | None = Field("0 3 * * *", description="Cron expression in UTC for the nightly run; null for manual runs only.")
+    start: date = Field(date(2024, 1, 1), description="First cutoff that a backfill may ask for.")
+    tags: tuple[str, ...] = Field((), description="Tags of the DAG.")
+    source: Source = Field(description="The data that is learnt from.")
+    window: Window = Field(description="Which days a night reads.")
+    validation: Validation = Field(description="The suite, and what happens to data that breaks it.")
+    features: Identifier = Field(description="`features/<features>.sql`, one query that DuckDB runs for training and scoring alike.")
+    target: Target = Field(description="What is predicted.")
+    training: Training = Field(Training(), description="How the booster is fitted.")
+    league: League = Field(League(), description="Who scores each new day in shadow.")
+    evaluation: Evaluation = Field(Evaluation(), description="What is looked at beyond the whole hold-out.")
+    gates: tuple[Gate, ...] = Field(min_length=1, description="What a challenger must pass; all of them must.")
+    approval: Approval = Field(Approval(), description="Whether a person stands between a PASS and the promotion.")
+
+    @model_validator(mode="after")
+    def _gates_fit_task(self) -> PipelineSpec:
+        task = self.target.task
+        for i, gate in enumerate(self.gates):
+            if isinstance(gate, BoundGate) and gate.metric not in METRICS[task]:
+                raise ValueError(f"gates[{i}].metric: {gate.metric} is no metric of a {task} task; there are: {', '.join(METRICS[task])}")
+            if isinstance(gate, ChampionGate | EvidenceGate) and gate.loss not in LOSSES[task]:
+                raise ValueError(f"gates[{i}].loss: {gate.loss} is no loss of a {task} task; there are: {', '.join(LOSSES[task])}")
+            if isinstance(gate, BoundGate) and gate.slice and gate.slice.partition("=")[0] not in self.evaluation.slices:
+                raise ValueError(f"gates[{i}].slice: {gate.slice!r} is not `column=value` with a column of evaluation.slices")
+            if isinstance(gate, ChampionGate) and gate.min_days > self.window.holdout_days:
+                raise ValueError(f"gates[{i}].min_days: {gate.min_days} days can never be had of window.holdout_days: {self.window.holdout_days}")
+        if not any(isinstance(gate, BoundGate) for gate in self.gates):
+            raise ValueError("gates: at least one gate of kind 'bound' is needed; without a champion nothing else could refuse a model")
+        return self
+
+    def windows(self, cutoff: date) -> Windows:
+        """Cut the night's days."""
+        w = self.window
+        return windows(cutoff, days=w.days, holdout_days=w.holdout_days, stop_days=w.stop_days, label_delay_days=w.label_delay_days)
+
+    def side_span(self, table: SideTable, cutoff: date) -> Span:
+        """Return the days of a side table that the night reads: up to the cutoff, never later."""
+        whole = self.windows(cutoff).whole
+        return Span(first=date.fromordinal(whole.first.toordinal() - table.days_before), last=whole.last)
+
+
+class Pipeline(Record):
+    """A spec with the suite and the SQL that it names: all that the user wrote."""
+
+    spec: PipelineSpec
+    suite: dict[str, Any]
+    sql: str
+
+    @property
+    def name(self) -> str:
+        """The pipeline's name."""
+        return self.spec.name
+
+    @property
+    def digest(self) -> str:
+        """The sha256 of everything in the spec, suite and SQL that a result can depend on."""
+        content = self.spec.model_dump(mode="json", exclude={"description", "owner", "schedule", "start", "tags"})
+        return digest({"spec": content, "suite": self.suite, "sql": self.sql})
+
+    @property
+    def scope(self) -> str:
+        """The sha256 of what the spec reads; nights of one scope share pins."""
+        return digest({"source": self.spec.source.model_dump(mode="json"), "window": self.spec.window.model_dump(mode="json")})
+
+    @property
+    def suite_digest(self) -> str:
+        """The sha256 of the suite, and of how its data is read."""
+        source = self.spec.source.model_dump(mode="json", include={"format", "columns", "null_values", "delimiter", "partition"})
+        return digest({"suite": self.suite, "source": source})
+
+
+def default_home() -> Path:
+    """Return ``RATCHET_HOME``, by default the project's ``include/``."""
+    return Path(os.environ.get("RATCHET_HOME") or Path(__file__).resolve().parent.parent)
+
+
+def pipeline_names(home: Path) -> tuple[str, ...]:
+    """Return the names of all pipelines in a home."""
+    return tuple(sorted(p.stem for p in (home / "pipelines").glob("*.yaml")))
+
+
+def load_pipeline(name: str, home: Path | None = None, overrides: dict[str, Any] | None = None) -> Pipeline:
+    """Read one pipeline.
+
+    Args:
+        name: the YAML file's name without its ending.
+        home: the folder to look in; by default ``RATCHET_HOME`` or ``include/``.
+        overrides: values by dotted key, such as ``{"training.params.max_depth": 4}``.
+
+    Raises:
+        PipelineUnknown: there is no such file.
+        SpecInvalid: with every problem found, each with file, key, value and choices.
+    """
+    home = home or default_home()
+    path = home / "pipelines" / f"{name}.yaml"
+    if not path.is_file():
+        raise PipelineUnknown(name, str(home), pipeline_names(home))
+    spec = parse_spec(path.read_text(), str(path), overrides)
+    if spec.name != name:
+        raise SpecInvalid([Problem(str(path), "name", f"{spec.name!r} must be the file's name, {name!r}")])
+    problems: list[Problem] = []
+    suite = _suite(home, spec.validation.suite, path, problems)
+    sql = _sql(home, spec.features, path, problems)
+    if problems:
+        raise SpecInvalid(problems)
+    return Pipeline(spec=spec, suite=suite, sql=sql)
+
+
+def parse_spec(text: str, file: str, overrides: dict[str, Any] | None = None) -> PipelineSpec:
+    """Read a spec from YAML; ``file`` is for messages."""
+    try:
+        data = yaml.safe_load(text)
+    except yaml.YAMLError as exc:
+        mark = getattr(exc, "problem_mark", None)
+        where = f"line {mark.line + 1}" if mark else ""
+        raise SpecInvalid([Problem(file, where, f"not YAML: {getattr(exc, 'problem', exc)}")]) from exc
+    if not isinstance(data, dict):
+        raise SpecInvalid([Problem(file, "", f"expected a mapping of keys to values, found {type(data).__name__}")])
+    for key, value in (overrides or {}).items():
+        _override(data, key, value, file)
+    try:
+        return PipelineSpec.model_validate(data)
+    except ValidationError as exc:
+        raise SpecInvalid([_problem(file, dict(e)) for e in exc.errors()]) from exc
+
+
+def _override(data: dict[str, Any], dotted: str, value: Any, file: str) -> None:
+    *parents, last = dotted.split(".")
+    if parents[:1] == [] and last == "name":
+        raise SpecInvalid([Problem(file, dotted, "the name cannot be overridden")])
+    for part in parents:
+        data = data.setdefault(part, {})
+        if not isinstance(data, dict):
+            raise SpecInvalid([Problem(file, dotted, f"cannot be overridden: {part} is not a mapping")])
+    data[last] = value
+
+
+def _problem(file: str, error: dict[str, Any]) -> Problem:
+    """Turn a pydantic error into words: the key, what was found, and the choices."""
+    loc = [part for part in error["loc"] if part not in {"path", "column", "bound", "champion", "evidence"} or error["type"] == "extra_forbidden"]
+    key = "".join(f"[{p}]" if isinstance(p, int) else f".{p}" for p in loc).lstrip(".")
+    found = error.get("input")
+    shown = "" if isinstance(found, dict | list) or error["type"] == "missing" else f", found {found!r}"
+    if error["type"] == "extra_forbidden":
+        allowed = _fields_at(error["loc"][:-1])
+        close = difflib.get_close_matches(str(error["loc"][-1]), allowed, n=1)
+        hint = f"; did you mean {close[0]!r}?" if close else "."
+        return Problem(file, key, f"is not a field{hint} Allowed: {', '.join(allowed)}" + shown)
+    if error["type"] == "missing":
+        return Problem(file, key, "is missing")
+    message = error["msg"].removeprefix("Value error, ")
+    return Problem(file, key, message[0].lower() + message[1:] + shown)
+
+
+def _fields_at(loc: tuple[str | int, ...]) -> list[str]:
+    """Return the fields that are allowed at a place of the spec."""
+    current: Any = PipelineSpec
+    for part in loc:
+        models = list(_models(current))
+        field = next((m.model_fields[part].annotation for m in models if isinstance(part, str) and part in m.model_fields), None)
+        if field is not None:
+            current = field
+        else:  # an index, a mapping's key, or the tag of a union
+            tagged = [m for m in models if any(part in get_args(f.annotation) for f in m.model_fields.values())]
+            current = tagged[0] if tagged else current
+    return sorted({name for m in _models(current) for name in m.model_fields})
+
+
+def _models(annotation: Any) -> Any:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        yield annotation
+    elif get_origin(annotation) in {Annotated, Union, types.UnionType, tuple, dict}:
+        for arg in get_args(annotation):
+            yield from _models(arg)
+
+
+def _suite(home: Path, name: str, spec: Path, problems: list[Problem]) -> dict[str, Any]:
+    path = home / "suites" / f"{name}.json"
+    if not path.is_file():
+        known = ", ".join(sorted(p.stem for p in path.parent.glob("*.json"))) or "none"
+        problems.append(Problem(str(spec), "validation.suite", f"no file {path}; there are: {known}"))
+        return {}
+    try:
+        suite = json.loads(path.read_text())
+    except ValueError as exc:
+        problems.append(Problem(str(path), "", f"not JSON: {exc}"))
+        return {}
+    expectations = suite.get("expectations") if isinstance(suite, dict) else None
+    if not isinstance(suite, dict) or not isinstance(expectations, list) or not expectations:
+        problems.append(Problem(str(path), "expectations", "a suite without expectations checks nothing; add at least one"))
+        return {}
+    for i, expectation in enumerate(expectations):
+        if not isinstance(expectation, dict) or not isinstance(expectation.get("type"), str):
+            problems.append(Problem(str(path), f"expectations[{i}]", 'expected {"type": "expect_…", "kwargs": {…}}'))
+        elif expectation.get("severity", "critical") not in {"critical", "warning", "info"}:
+            problems.append(Problem(str(path), f"expectations[{i}].severity", f"found {expectation['severity']!r}; choices: critical, warning, info"))
+    return suite
+
+
+def _sql(home: Path, name: str, spec: Path, problems: list[Problem]) -> str:
+    path = home / "features" / f"{name}.sql"
+    if not path.is_file():
+        known = ", ".join(sorted(p.stem for p in path.parent.glob("*.sql"))) or "none"
+        problems.append(Problem(str(spec), "features", f"no file {path}; there are: {known}"))
+        return ""
+    return path.read_text()
+
+
+def json_schema() -> dict[str, Any]:
+    """Return the JSON Schema of a pipeline file, for editors."""
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", "title": "Ratchet pipeline", **PipelineSpec.model_json_schema()}

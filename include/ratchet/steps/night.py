@@ -1,0 +1,1 @@
+"""The night in order: runs one step, or all of them."""
