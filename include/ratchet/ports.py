@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -18,14 +18,20 @@ if TYPE_CHECKING:
     import numpy as np
     import pyarrow as pa
 
+    from ratchet.domain.night import Night
+    from ratchet.spec import Pipeline
+
     Floats = np.ndarray[Any, np.dtype[np.float64]]
 
 
 class ObjectStore(Protocol):
     """Objects under ``s3://bucket/key`` addresses. A key without ``s3://`` lies in the platform's own bucket."""
 
-    def list(self, uri: str) -> Iterator[StoredObject]:
-        """Yield every object under a prefix, in order of key, over all pages. ``version`` may be None here."""
+    def list(self, uri: str, *, versions: bool = False) -> Iterator[StoredObject]:
+        """Yield every object under a prefix, in order of key, over all pages.
+
+        With ``versions``, each carries the version id that holds its bytes, where the bucket keeps versions.
+        """
 
     def get(self, uri: str) -> bytes:
         """Return an object's bytes, read whole and checked for length.
@@ -46,9 +52,6 @@ class ObjectStore(Protocol):
             ConditionalWritesIgnored: the store does not honour the condition.
         """
 
-    def pin(self, objects: Sequence[StoredObject]) -> Sequence[StoredObject]:
-        """Fill in ``version`` where the bucket keeps versions (an ETag's bytes stay readable by that version)."""
-
     def fetch(self, objects: Sequence[tuple[StoredObject, str | None]]) -> Sequence[tuple[Path, str]]:
         """Bring exactly these object versions into the local cache, in parallel, each read whole and verified.
 
@@ -63,6 +66,14 @@ class ObjectStore(Protocol):
             ObjectNotFound: the pinned version is gone.
             ArtifactTampered: the bytes are not those of the sha256.
             ServiceError: the store did not deliver it whole after bounded retries.
+        """
+
+
+    def probe(self) -> None:
+        """Try whether of two conditional puts of one key the second is refused.
+
+        Raises:
+            ConditionalWritesIgnored: both were accepted.
         """
 
 
@@ -238,8 +249,8 @@ class Registry(Protocol):
     def delete_version(self, pipeline: str, version: int) -> None:
         """Delete a version that lost a race for its run key."""
 
-    def download(self, run_id: str, digest: str) -> tuple[Path, ModelFiles]:
-        """Bring a run's model into the local cache, by digest, without looking at its MLmodel.
+    def download(self, run_id: str, digest: str, *, fresh: bool = False) -> tuple[Path, ModelFiles]:
+        """Bring a run's model into the local cache, by digest, without looking at its MLmodel; ``fresh``: although it is there.
 
         Raises:
             ArtifactTampered: the bytes are not those recorded. ObjectNotFound: they are gone.
@@ -251,7 +262,7 @@ class Registry(Protocol):
     def set_alias(self, pipeline: str, alias: str, version: int) -> None:
         """Point an alias at a version."""
 
-    def run_url(self, run_id: str) -> str:
+    def run_url(self, pipeline: str, run_id: str) -> str:
         """Return the address of a run's page."""
 
     def version_url(self, pipeline: str, version: int) -> str:
@@ -276,5 +287,16 @@ class Ledger(Protocol):
         """
 
 
-Progress = Callable[[str, str], None]  # (step, what it is doing now)
-Names = Iterable[str]
+class Reporter(Protocol):
+    """Turns a night into a page."""
+
+    def page(self, night: Night, pipeline: Pipeline, predictions: pa.Table | None, earlier: Sequence[Night], ledger: Sequence[LedgerEntry]) -> bytes:
+        """Render one self-contained HTML page.
+
+        Args:
+            night: the night, however it ended.
+            pipeline: its spec, suite and SQL.
+            predictions: of the hold-out: ``row_id``, ``dt``, ``label``, ``challenger`` and, where there was one, ``champion``.
+            earlier: nights before this one, newest first.
+            ledger: all entries.
+        """

@@ -16,7 +16,7 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin
 import yaml
 from pydantic import BaseModel, Field, ValidationError, field_validator, model_validator
 
-from ratchet.domain.gates import BoundGate, ChampionGate, EvidenceGate, Gate, Loss
+from ratchet.domain.gates import LOSSES, METRICS, BoundGate, ChampionGate, EvidenceGate, Gate
 from ratchet.domain.models import Task
 from ratchet.domain.records import Record, digest
 from ratchet.domain.snapshots import SourceFormat
@@ -24,16 +24,6 @@ from ratchet.domain.windows import Span, Windows, windows
 from ratchet.errors import PipelineUnknown, Problem, SpecInvalid
 
 Identifier = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,62}$")]
-LOSSES: dict[Task, tuple[Loss, ...]] = {
-    "binary": ("log_loss", "brier", "zero_one"),
-    "multiclass": ("log_loss", "brier", "zero_one"),
-    "regression": ("squared_error", "absolute_error"),
-}
-METRICS: dict[Task, tuple[str, ...]] = {
-    "binary": ("auc", "pr_auc", "log_loss", "brier", "accuracy", "balanced_accuracy", "macro_f1", "calibration"),
-    "multiclass": ("log_loss", "brier", "accuracy", "balanced_accuracy", "macro_f1"),
-    "regression": ("rmse", "mae", "r2"),
-}
 
 
 class Owner(Record):

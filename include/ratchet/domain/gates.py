@@ -14,6 +14,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
+from ratchet.domain.models import Task
 from ratchet.domain.records import Record
 from ratchet.domain.statistics import Evidence, e_process, lower_and_upper
 
@@ -21,6 +22,17 @@ Loss = Literal["log_loss", "brier", "zero_one", "squared_error", "absolute_error
 Metric = Literal[
     "auc", "pr_auc", "log_loss", "brier", "accuracy", "balanced_accuracy", "macro_f1", "rmse", "mae", "r2", "calibration"
 ]
+
+LOSSES: dict[Task, tuple[Loss, ...]] = {
+    "binary": ("log_loss", "brier", "zero_one"),
+    "multiclass": ("log_loss", "brier", "zero_one"),
+    "regression": ("squared_error", "absolute_error"),
+}
+METRICS: dict[Task, tuple[Metric, ...]] = {
+    "binary": ("auc", "pr_auc", "log_loss", "brier", "accuracy", "balanced_accuracy", "macro_f1", "calibration"),
+    "multiclass": ("log_loss", "brier", "accuracy", "balanced_accuracy", "macro_f1"),
+    "regression": ("rmse", "mae", "r2"),
+}
 
 
 class BoundGate(Record):
@@ -139,13 +151,13 @@ class CaseForPromotion(Record):
     champion_problem: str | None = None  # why the champion could not be scored
     paired: dict[str, tuple[DayLoss, ...]] = {}  # by loss: hold-out days that neither model has seen
     league: dict[str, tuple[Evidence, ...]] = {}  # by loss: this reign's daily differences, oldest first
-    smoke: Check  # whether the registered artifact, loaded afresh, gives the evaluated predictions
+    smoke: Check | None = None  # whether the registered artifact, loaded afresh, gives the evaluated predictions
 
 
 def judge(case: CaseForPromotion, gates: tuple[Gate, ...]) -> Verdict:
     """Turn evidence into a verdict. Total: every input gives one, nothing raises, and nothing passes by accident."""
     checks = [_check(gate, case) for gate in gates]
-    checks.append(case.smoke)
+    checks.append(case.smoke or Check(name="smoke test", outcome=Outcome.UNDECIDED, reason="the registered artifact was not tried"))
     outcomes = {check.outcome for check in checks}
     bound = any(isinstance(gate, BoundGate) for gate in gates)
     if not bound and not case.champion:

@@ -20,14 +20,9 @@ def pins(pipeline: str, scope: str) -> str:
     return f"pins/{pipeline}/{scope[:16]}/"
 
 
-def object_digests(pipeline: str, table: str) -> str:
-    """Key of the index of sha256 by object version, which saves reading an object again to pin it again."""
-    return f"digests/{pipeline}/{table}.json"
-
-
 def validation(pipeline: str, suite_digest: str, content: str) -> str:
     """Key of one partition's validation result under one suite."""
-    return f"validations/{pipeline}/{suite_digest[:16]}/{content}.json"
+    return f"{validations(pipeline, suite_digest)}{content}.json"
 
 
 def data_docs(pipeline: str, suite_digest: str, content: str) -> str:
@@ -35,9 +30,19 @@ def data_docs(pipeline: str, suite_digest: str, content: str) -> str:
     return f"data_docs/{pipeline}/{suite_digest[:16]}/{content}.html"
 
 
-def quarantine(pipeline: str, content: str) -> str:
-    """Key of a quarantined partition's note."""
-    return f"quarantine/{pipeline}/{content}.json"
+def validations(pipeline: str, suite_digest: str) -> str:
+    """Prefix of all validation results under one suite."""
+    return f"validations/{pipeline}/{suite_digest[:16]}/"
+
+
+def quarantine(pipeline: str, suite_digest: str, content: str) -> str:
+    """Key of the note on a partition that one suite put in quarantine."""
+    return f"{quarantines(pipeline, suite_digest)}{content}.json"
+
+
+def quarantines(pipeline: str, suite_digest: str) -> str:
+    """Prefix of all quarantine notes under one suite."""
+    return f"quarantine/{pipeline}/{suite_digest[:16]}/"
 
 
 def scores(pipeline: str, day: date, version: int) -> str:

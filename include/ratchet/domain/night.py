@@ -42,8 +42,8 @@ class SnapshotResult(Record):
 class QuarantinedPartition(Record):
     """A partition that broke a critical expectation."""
 
-    key: str
-    content: str  # sha256
+    partition: str  # its day, or its key where rows carry their date
+    objects: tuple[str, ...]  # sha256 of each
     rows: int
     reasons: tuple[str, ...]
 

@@ -29,6 +29,8 @@ class Pin(Record):
     version: str | None
     sha256: str
     day: date | None  # the partition it lands in; None where rows carry their own dates
+    rows: int
+    days: Span | None = None  # range of the rows' own dates, where they carry them
 
     @property
     def key(self) -> str:

@@ -7,14 +7,17 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from ratchet.domain.night import Night
-    from ratchet.ports import Engine, Ledger, ObjectStore, Registry, Trainer, Validator
+    from ratchet.domain.windows import Windows
+    from ratchet.ports import Engine, Ledger, ObjectStore, Registry, Reporter, Trainer, Validator
     from ratchet.spec import Pipeline
 
 
 @dataclass(frozen=True)
 class Services:
-    """The adapters behind the ports."""
+    """The adapters behind the ports, and a folder for what can be made again."""
 
     store: ObjectStore
     engine: Engine
@@ -22,6 +25,8 @@ class Services:
     trainer: Trainer
     registry: Registry
     ledger: Ledger
+    reporter: Reporter
+    cache: Path
 
 
 def silent(_message: str) -> None:
@@ -36,3 +41,14 @@ class Context:
     night: Night
     services: Services
     say: Callable[[str], None] = silent  # progress in words, for whoever watches
+
+    @property
+    def run_key(self) -> str:
+        """The identity of the run; known once the snapshot is."""
+        assert self.night.run_key, "the snapshot comes first"
+        return self.night.run_key
+
+    @property
+    def windows(self) -> Windows:
+        """The night's days."""
+        return self.pipeline.spec.windows(self.night.request.cutoff)

@@ -1,0 +1,245 @@
+"""MLflow: tracking and the model registry, through its client only (no fluent state, which forked tasks would share)."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import platform
+import shutil
+import tempfile
+import time
+from functools import cached_property
+from importlib.metadata import version as installed
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ratchet.domain.models import ModelFiles, ModelSchema, ModelVersion, files_digest
+from ratchet.errors import ArtifactTampered, ObjectNotFound, RatchetError, ServiceError, ServiceRefused
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+_FILES = ("booster.ubj", "features.sql", "schema.json")
+_TAGS = ("run_key", "artifact_digest", "seen_through", "cutoff", "recipe")
+_SCORING_NEEDS = ("duckdb", "numpy", "pandas", "pyarrow", "pydantic", "xgboost")
+_MOST_PARAMS = 100  # MLflow takes no more in one request
+
+
+class MlflowRegistry:
+    """Fulfils ``ports.Registry``.
+
+    Args:
+        tracking_uri: of an MLflow server with a SQL store.
+        cache: folder in which downloaded models are kept by digest.
+    """
+
+    def __init__(self, tracking_uri: str, cache: Path) -> None:
+        self.tracking_uri = tracking_uri.rstrip("/")
+        self.cache = cache
+        self._experiments: dict[str, str] = {}
+
+    @cached_property
+    def client(self) -> Any:
+        """The MLflow client; built on first use because importing it takes seconds."""
+        os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+        os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "3")
+        os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "30")
+        os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
+        os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")  # standard output is ours
+        from mlflow import MlflowClient  # noqa: PLC0415
+
+        return MlflowClient(self.tracking_uri, self.tracking_uri)
+
+    def start_run(self, pipeline: str, run_key: str, name: str, tags: Mapping[str, str]) -> str:
+        """See ``ports.Registry.start_run``."""
+        with _translated(f"starting a run of {pipeline}"):
+            run = self.client.create_run(self._experiment(pipeline), run_name=name, tags={**tags, "ratchet.run_key": run_key})
+            return str(run.info.run_id)
+
+    def log(
+        self, run_id: str, *, params: Mapping[str, str] | None = None, metrics: Mapping[str, float] | None = None,
+        curves: Mapping[str, Sequence[float]] | None = None, tags: Mapping[str, str] | None = None,
+        files: Mapping[str, bytes] | None = None,
+    ) -> None:
+        """See ``ports.Registry.log``."""
+        from mlflow.entities import Metric, Param, RunTag  # noqa: PLC0415
+
+        now = int(time.time() * 1000)
+        points = [Metric(name, value, now, 0) for name, value in (metrics or {}).items()]
+        points += [Metric(name, v, now, i) for name, values in (curves or {}).items() for i, v in enumerate(values)]
+        given = [Param(name, value[:6000]) for name, value in list((params or {}).items())[:_MOST_PARAMS]]
+        with _translated(f"logging to run {run_id}"):
+            self.client.log_batch(run_id, metrics=points[:1000], params=given, tags=[RunTag(k, v[:5000]) for k, v in (tags or {}).items()])
+            if files:
+                self._upload(run_id, files, "")
+
+    def log_model(self, run_id: str, files: ModelFiles) -> None:
+        """See ``ports.Registry.log_model``."""
+        self._upload(run_id, {**_described(files, run_id), **{f"data/{name}": data for name, data in files.files.items()}}, "model")
+
+    def _upload(self, run_id: str, files: Mapping[str, bytes], path: str) -> None:
+        with tempfile.TemporaryDirectory(prefix="ratchet-") as folder:
+            for name, data in files.items():
+                target = Path(folder) / name
+                target.parent.mkdir(parents=True, exist_ok=True)
+                target.write_bytes(data)
+            with _translated(f"storing artifacts of run {run_id}"):
+                self.client.log_artifacts(run_id, folder, path or None)
+
+    def finish(self, run_id: str, *, failed: bool = False) -> None:
+        """See ``ports.Registry.finish``."""
+        with _translated(f"ending run {run_id}"):
+            self.client.set_terminated(run_id, "FAILED" if failed else "FINISHED")
+
+    def discard(self, run_id: str) -> None:
+        """See ``ports.Registry.discard``."""
+        with _translated(f"discarding run {run_id}"):
+            self.client.delete_run(run_id)
+
+    def register(self, pipeline: str, version: Mapping[str, str], run_id: str) -> ModelVersion:
+        """See ``ports.Registry.register``."""
+        tags = {f"ratchet.{name}": version[name] for name in _TAGS}
+        with _translated(f"registering a version of {pipeline}"):
+            self._ensure_model(pipeline)
+            made = self.client.create_model_version(pipeline, source=f"runs:/{run_id}/model", run_id=run_id, tags=tags, await_creation_for=None)
+            return _version(made, tags)
+
+    def version_of(self, pipeline: str, run_key: str) -> ModelVersion | None:
+        """See ``ports.Registry.version_of``."""
+        return next((v for v in reversed(self.versions(pipeline)) if v.run_key == run_key), None)
+
+    def versions(self, pipeline: str) -> Sequence[ModelVersion]:
+        """See ``ports.Registry.versions``."""
+        found: list[Any] = []
+        token: str | None = None
+        with _translated(f"listing versions of {pipeline}"):
+            while True:
+                page = self.client.search_model_versions(f"name='{pipeline}'", max_results=200, page_token=token)
+                found += page
+                token = page.token
+                if not token:
+                    break
+        ours = [_version(v, v.tags) for v in found if all(f"ratchet.{name}" in v.tags for name in _TAGS)]
+        return sorted(ours, key=lambda v: -v.version)
+
+    def delete_version(self, pipeline: str, version: int) -> None:
+        """See ``ports.Registry.delete_version``."""
+        with _translated(f"deleting version {version} of {pipeline}"):
+            self.client.delete_model_version(pipeline, str(version))
+
+    def download(self, run_id: str, digest: str, *, fresh: bool = False) -> tuple[Path, ModelFiles]:
+        """See ``ports.Registry.download``."""
+        folder = self.cache / "models" / digest
+        if fresh:
+            _remove(folder)
+        if not folder.is_dir():
+            folder.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+            with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".pull-") as made:
+                with _translated(f"downloading the model of run {run_id}", f"{self.tracking_uri} run {run_id} artifact model/data"):
+                    got = Path(self.client.download_artifacts(run_id, "model/data", made))
+                with contextlib.suppress(OSError):  # another process was faster; both hold the same bytes, checked below
+                    got.rename(folder)
+        try:
+            files = {name: (folder / name).read_bytes() for name in _FILES}
+        except FileNotFoundError as exc:
+            raise ObjectNotFound(f"{self.tracking_uri} run {run_id} artifact model/data/{Path(exc.filename).name}") from exc
+        found = files_digest(files)
+        if found != digest:
+            _remove(folder)  # once the artifact is mended, a bad copy must not stand in its way
+            raise ArtifactTampered(f"the model of MLflow run {run_id}", digest, found)
+        schema = ModelSchema.model_validate_json(files["schema.json"])
+        return folder, ModelFiles(booster=files["booster.ubj"], features=files["features.sql"].decode(), schema_=schema)
+
+    def alias(self, pipeline: str, alias: str) -> int | None:
+        """See ``ports.Registry.alias``."""
+        with _translated(f"reading alias {alias} of {pipeline}"):
+            self._ensure_model(pipeline)
+            found = self.client.get_registered_model(pipeline).aliases.get(alias)
+            return int(found) if found else None
+
+    def set_alias(self, pipeline: str, alias: str, version: int) -> None:
+        """See ``ports.Registry.set_alias``."""
+        with _translated(f"pointing alias {alias} of {pipeline} at version {version}"):
+            self.client.set_registered_model_alias(pipeline, alias, str(version))
+
+    def run_url(self, pipeline: str, run_id: str) -> str:
+        """See ``ports.Registry.run_url``."""
+        return f"{self.tracking_uri}/#/experiments/{self._experiment(pipeline)}/runs/{run_id}"
+
+    def version_url(self, pipeline: str, version: int) -> str:
+        """See ``ports.Registry.version_url``."""
+        return f"{self.tracking_uri}/#/models/{pipeline}/versions/{version}"
+
+    def _experiment(self, pipeline: str) -> str:
+        if pipeline not in self._experiments:
+            from mlflow.exceptions import MlflowException  # noqa: PLC0415
+
+            found = self.client.get_experiment_by_name(pipeline)
+            if found is None:
+                try:
+                    self._experiments[pipeline] = str(self.client.create_experiment(pipeline))
+                except MlflowException:  # another night made it a moment ago
+                    found = self.client.get_experiment_by_name(pipeline)
+            if found is not None:
+                self._experiments[pipeline] = str(found.experiment_id)
+        return self._experiments[pipeline]
+
+    def _ensure_model(self, pipeline: str) -> None:
+        from mlflow.exceptions import MlflowException  # noqa: PLC0415
+
+        try:
+            self.client.create_registered_model(pipeline)
+        except MlflowException as exc:
+            if exc.error_code != "RESOURCE_ALREADY_EXISTS":
+                raise
+
+
+def _remove(folder: Path) -> None:
+    """Remove a model from the cache, aside first, so that no other process sees half of it."""
+    aside = folder.with_name(f".gone-{os.getpid()}-{folder.name}")
+    with contextlib.suppress(OSError):
+        folder.rename(aside)
+    shutil.rmtree(aside, ignore_errors=True)
+
+
+def _version(found: Any, tags: Mapping[str, str]) -> ModelVersion:
+    return ModelVersion(
+        version=int(found.version), mlflow_run_id=found.run_id,
+        created=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(found.creation_timestamp / 1000)),
+        **{name: tags[f"ratchet.{name}"] for name in _TAGS},  # type: ignore[arg-type]  pydantic reads the dates
+    )
+
+
+def _described(files: ModelFiles, run_id: str) -> dict[str, bytes]:
+    """Return the files that make the model an MLflow pyfunc of data only: no pickle, no code."""
+    from mlflow.models import Model  # noqa: PLC0415
+    from mlflow.pyfunc import add_to_model  # noqa: PLC0415
+
+    needs = [f"{name}=={installed(name)}" for name in _SCORING_NEEDS]
+    model = Model(artifact_path="model", run_id=run_id)
+    add_to_model(model, loader_module="ratchet.adapters.pyfunc", data="data", python_env="python_env.yaml")
+    python_env = {"python": platform.python_version(), "build_dependencies": [], "dependencies": ["-r requirements.txt"]}
+    return {
+        "MLmodel": model.to_yaml().encode(),
+        "requirements.txt": "\n".join(needs).encode(),
+        "python_env.yaml": json.dumps(python_env).encode(),
+    }
+
+
+@contextlib.contextmanager
+def _translated(doing: str, artifact: str | None = None) -> Iterator[None]:
+    """Turn MLflow's errors into ours."""
+    from mlflow.exceptions import MlflowException  # noqa: PLC0415
+
+    try:
+        yield
+    except MlflowException as exc:
+        if artifact and ("404" in str(exc) or exc.error_code == "RESOURCE_DOES_NOT_EXIST"):
+            raise ObjectNotFound(artifact) from exc
+        refused = exc.get_http_status_code() in {400, 401, 403, 404}
+        raise (ServiceRefused if refused else ServiceError)("MLflow", doing, exc.message[:500]) from exc
+    except RatchetError:
+        raise
+    except OSError as exc:  # requests' errors are OSErrors
+        raise ServiceError("MLflow", doing, exc) from exc

@@ -1,0 +1,226 @@
+"""XGBoost: from a feature frame to a booster, and from rows to scores.
+
+Categories are coded here and nowhere else: by their place in the sorted list of values met in training, which travels in
+``schema.json``. A value that training never met counts as missing, in training, evaluation and serving alike.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ratchet.domain.models import Feature, ModelFiles, ModelSchema
+from ratchet.errors import DataRejected, Problem, SpecInvalid
+from ratchet.ports import Fit
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    import pyarrow as pa
+
+    from ratchet.domain.models import Task
+    from ratchet.domain.windows import Windows
+    from ratchet.ports import FeatureFrame, FeatureQuery, Floats, TrainingPlan
+
+RESERVED = ("row_id", "dt", "target")
+_EVAL_METRIC: dict[Task, str] = {"binary": "logloss", "multiclass": "mlogloss", "regression": "rmse"}
+_OBJECTIVE: dict[Task, str] = {"binary": "binary:logistic", "multiclass": "multi:softprob", "regression": "reg:squarederror"}
+
+
+class XgbTrainer:
+    """Fulfils ``ports.Trainer``."""
+
+    def fit(self, frame: FeatureFrame, days: Windows, plan: TrainingPlan, query: FeatureQuery) -> Fit:
+        """See ``ports.Trainer.fit``."""
+        import pyarrow.compute as pc  # noqa: PLC0415
+        import xgboost as xgb  # noqa: PLC0415
+
+        dt = frame.table["dt"]
+        fit = frame.table.filter(pc.less_equal(dt, days.fit.last))
+        stop = frame.table.filter(pc.and_(pc.greater_equal(dt, days.stop.first), pc.less_equal(dt, days.stop.last)))
+        for part, name, span in ((fit, "fit", days.fit), (stop, "early-stopping", days.stop)):
+            if part.num_rows == 0:
+                raise DataRejected("empty", f"no labelled row in the {name} days {span}; widen the window or land the missing partitions")
+        classes = _classes(plan.task, fit)
+        features = _features(fit)
+        schema = ModelSchema(
+            task=plan.task, features=features, classes=classes, best_iteration=0,
+            tables={name: dict(columns) for name, columns in frame.columns.items()},
+            hidden=tuple(query.hidden), target=query.target,
+        )
+        train = xgb.QuantileDMatrix(matrix(schema, fit), labels(schema, fit), **_described(schema))
+        known = labels(schema, stop) >= 0 if classes else np.ones(stop.num_rows, bool)  # a class first met here cannot be watched
+        watch = xgb.QuantileDMatrix(matrix(schema, stop)[known], labels(schema, stop)[known], ref=train, **_described(schema))
+        params = {
+            "eval_metric": _EVAL_METRIC[plan.task], **plan.params, "objective": _OBJECTIVE[plan.task], "seed": plan.seed,
+            "nthread": plan.threads, "device": plan.device, **({"num_class": len(classes)} if plan.task == "multiclass" else {}),
+        }
+        curves: dict[str, dict[str, list[float]]] = {}
+        try:
+            booster = xgb.train(
+                params, train, plan.rounds, evals=[(watch, "stop")], early_stopping_rounds=plan.early_stopping_rounds,
+                evals_result=curves, verbose_eval=False,
+            )
+        except (xgb.core.XGBoostError, ValueError, TypeError) as exc:
+            raise SpecInvalid([Problem("spec", "training.params", f"XGBoost refused them: {_first_line(exc)}")]) from exc
+        best = int(booster.best_iteration)
+        # Only the rounds that score are kept: whoever loads the booster by other means gets the same predictions.
+        kept = booster[: best + 1]
+        kept.set_attr(best_iteration=None, best_score=None)
+        gain = kept.get_score(importance_type="total_gain")
+        total = sum(gain.values()) or 1.0
+        return Fit(
+            files=ModelFiles(
+                booster=bytes(kept.save_raw("ubj")), features=query.sql, schema_=schema.model_copy(update={"best_iteration": best})
+            ),
+            curves={name: tuple(values) for name, values in curves["stop"].items()},
+            importance={f.name: gain.get(f.name, 0.0) / total for f in features},
+            rows=fit.num_rows,
+        )
+
+    def predict(self, files: ModelFiles, table: pa.Table) -> Floats:
+        """See ``ports.Trainer.predict``."""
+        return predict(files.booster, files.schema_, table)
+
+    def labels(self, files: ModelFiles, table: pa.Table) -> Floats:
+        """See ``ports.Trainer.labels``."""
+        return labels(files.schema_, table)
+
+    def smoke(self, folder: Path, digest: str, rows: Path, expected: Path) -> str | None:
+        """See ``ports.Trainer.smoke``."""
+        command = [sys.executable, "-m", "ratchet.adapters.smoke", str(folder), digest, str(rows), str(expected)]
+        try:
+            done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)  # noqa: S603  our own module
+        except subprocess.TimeoutExpired:
+            return "the registered artifact gave no predictions within 300 s"
+        if done.returncode == 0:
+            return None
+        lines = (done.stdout + done.stderr).strip().splitlines()
+        return lines[-1][:500] if lines else f"the process that loaded it ended with status {done.returncode}"
+
+    def metrics(self, task: Task, y: Floats, predictions: Floats) -> Mapping[str, float | None]:
+        """See ``ports.Trainer.metrics``."""
+        from ratchet.adapters.metrics import metrics  # noqa: PLC0415
+
+        return metrics(task, y, predictions)
+
+
+def predict(booster: bytes, schema: ModelSchema, table: pa.Table) -> Floats:
+    """Score rows with a booster's bytes."""
+    import xgboost as xgb  # noqa: PLC0415
+
+    model = xgb.Booster()
+    model.load_model(bytearray(booster))
+    if table.num_rows == 0:
+        return np.zeros((0, len(schema.classes)) if schema.task == "multiclass" else 0)
+    scores: Floats = model.predict(xgb.DMatrix(matrix(schema, table), **_described(schema))).astype(np.float64)
+    return scores
+
+
+def matrix(schema: ModelSchema, table: pa.Table) -> Any:
+    """Return the booster's matrix, float32 of shape (rows, features), NaN where missing.
+
+    Raises:
+        DataRejected: ``schema``, when a feature is missing or of another kind.
+    """
+    import pyarrow as pa  # noqa: PLC0415
+    import pyarrow.compute as pc  # noqa: PLC0415
+
+    columns = np.empty((table.num_rows, len(schema.features)), dtype=np.float32)
+    for i, feature in enumerate(schema.features):
+        if feature.name not in table.column_names:
+            raise DataRejected("schema", f"feature {feature.name} is missing; the query returned {', '.join(table.column_names)}")
+        values = table[feature.name]
+        found = _kind(feature.name, values.type)
+        if found != feature.kind and not pa.types.is_null(values.type):
+            raise DataRejected("schema", f"feature {feature.name} is a {found} ({values.type}), the model was trained on a {feature.kind}")
+        if feature.kind == "category":
+            values = pc.index_in(values.cast(pa.string()), value_set=pa.array(feature.categories, pa.string()))
+        columns[:, i] = values.cast(pa.float32(), safe=False).to_numpy()
+    return columns
+
+
+def labels(schema: ModelSchema, table: pa.Table) -> Floats:
+    """Return ``target`` as 0/1, class number (−1: a class that training never met) or value."""
+    import pyarrow as pa  # noqa: PLC0415
+    import pyarrow.compute as pc  # noqa: PLC0415
+
+    target = table["target"]
+    if schema.task == "multiclass":
+        codes = pc.index_in(target.cast(pa.string()), value_set=pa.array(schema.classes, pa.string()))
+        target = pc.fill_null(codes, -1)
+    values: Floats = target.cast(pa.float64(), safe=False).to_numpy()
+    return values
+
+
+def _classes(task: Task, fit: pa.Table) -> tuple[str, ...]:
+    """Return the classes met in training, sorted; check that the target suits the task."""
+    import pyarrow as pa  # noqa: PLC0415
+    import pyarrow.compute as pc  # noqa: PLC0415
+
+    kind = fit["target"].type
+    met = [str(v) for v in pc.unique(fit["target"].cast(pa.string())).to_pylist()]
+    if task == "regression":
+        if not (pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_decimal(kind)):
+            raise SpecInvalid([Problem("spec", "target.sql", f"a regression needs a number, found {kind}")])
+        return ()
+    if len(met) < 2:  # noqa: PLR2004  classes
+        raise DataRejected("one_class", f"all {fit.num_rows} rows of the fit have target {met[0]}; there is nothing to tell apart")
+    if task == "binary":
+        if not pa.types.is_boolean(kind) and {float(v) for v in met if _is_number(v)} != {0.0, 1.0}:
+            raise SpecInvalid([Problem("spec", "target.sql", f"a binary target must be BOOLEAN or 0/1, found {kind}: {', '.join(sorted(met)[:5])}")])
+        return ("0", "1")
+    return tuple(sorted(met))
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
+
+
+def _features(fit: pa.Table) -> tuple[Feature, ...]:
+    import pyarrow as pa  # noqa: PLC0415
+    import pyarrow.compute as pc  # noqa: PLC0415
+
+    features = []
+    for name in fit.column_names:
+        if name in RESERVED:
+            continue
+        kind = _kind(name, fit[name].type)
+        values = pc.unique(fit[name].cast(pa.string())).to_pylist() if kind == "category" else []
+        features.append(Feature(name=name, kind=kind, categories=tuple(sorted(v for v in values if v is not None))))
+    if not features:
+        raise SpecInvalid([Problem("features", "", "the query returns row_id only; select at least one feature")])
+    return tuple(features)
+
+
+def _kind(name: str, kind: pa.DataType) -> Any:
+    import pyarrow as pa  # noqa: PLC0415
+
+    t = pa.types
+    if t.is_dictionary(kind):
+        kind = kind.value_type
+    if t.is_string(kind) or t.is_large_string(kind):
+        return "category"
+    if t.is_boolean(kind) or t.is_integer(kind) or t.is_floating(kind) or t.is_decimal(kind) or t.is_null(kind):
+        return "number"
+    raise SpecInvalid([Problem("features", name, f"a {kind} is neither a number nor a text; cast it in the query, for example epoch({name})")])
+
+
+def _described(schema: ModelSchema) -> dict[str, Any]:
+    return {
+        "feature_names": [f.name for f in schema.features],
+        "feature_types": ["c" if f.kind == "category" else "q" for f in schema.features],
+        "enable_categorical": True,
+    }
+
+
+def _first_line(exc: Exception) -> str:
+    return next((line for line in str(exc).splitlines() if line.strip()), type(exc).__name__)[:300]

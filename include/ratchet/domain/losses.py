@@ -1,0 +1,46 @@
+"""Losses per row, of which daily means are taken. Smaller is better."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ratchet.domain.gates import Loss
+
+if TYPE_CHECKING:
+    Floats = np.ndarray[Any, np.dtype[np.float64]]
+
+CLIP = 0.002  # probabilities are clipped to [.002, .998], so that one confident error does not decide a day (GATES)
+
+
+def row_losses(loss: Loss, y: Floats, predictions: Floats) -> Floats:
+    """Return the loss of each row.
+
+    Args:
+        loss: which.
+        y: labels of shape (n,): 0/1, class number (−1: a class that the model never met), or value.
+        predictions: of shape (n,) or (n, classes).
+    """
+    if loss == "squared_error":
+        return (y - predictions) ** 2
+    if loss == "absolute_error":
+        return np.abs(y - predictions)
+    p = np.column_stack([1 - predictions, predictions]) if predictions.ndim == 1 else predictions
+    known = y >= 0
+    truth = np.zeros_like(p)
+    truth[np.flatnonzero(known), y[known].astype(np.int64)] = 1.0
+    if loss == "log_loss":
+        of_truth = (p * truth).sum(axis=1)
+        return -np.log(np.clip(of_truth, CLIP, 1 - CLIP))
+    if loss == "brier":
+        return ((p - truth) ** 2).sum(axis=1) / (2.0 if predictions.ndim == 1 else 1.0)
+    return (p.argmax(axis=1) != y).astype(np.float64)
+
+
+def by_day(days: Any, losses: Floats) -> dict[str, tuple[int, float]]:
+    """Return rows and mean loss by ISO date; ``days`` is a numpy array of dates, one per row."""
+    unique, where = np.unique(days, return_inverse=True)
+    rows = np.bincount(where)
+    sums = np.bincount(where, weights=losses)
+    return {str(d): (int(n), float(total / n)) for d, n, total in zip(unique, rows, sums, strict=True)}

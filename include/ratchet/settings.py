@@ -1,0 +1,44 @@
+"""Where the services are: from the environment, or from Airflow connections that the orchestration hands in."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from ratchet.domain.records import Record
+from ratchet.errors import SettingsInvalid
+
+
+class Settings(Record):
+    """Addresses of the services. Credentials of the object store stay in the usual AWS variables or profiles."""
+
+    s3_endpoint: str | None  # None: AWS itself
+    bucket: str  # the platform's own
+    tracking_uri: str
+    cache: Path
+
+
+def settings(environment: Mapping[str, str] | None = None) -> Settings:
+    """Read the settings.
+
+    Args:
+        environment: by default the process's own; ``RATCHET_S3_ENDPOINT``, ``RATCHET_BUCKET``, ``MLFLOW_TRACKING_URI`` and
+            ``RATCHET_CACHE`` are read.
+
+    Raises:
+        SettingsInvalid: an address is missing or is none.
+    """
+    env = os.environ if environment is None else environment
+    endpoint = env.get("RATCHET_S3_ENDPOINT") or env.get("AWS_ENDPOINT_URL_S3") or env.get("AWS_ENDPOINT_URL") or None
+    tracking = env.get("MLFLOW_TRACKING_URI", "")
+    for name, value in (("RATCHET_S3_ENDPOINT", endpoint), ("MLFLOW_TRACKING_URI", tracking)):
+        if value is not None and (urlsplit(value).scheme not in {"http", "https"} or not urlsplit(value).netloc):
+            hint = "; start the services with `ratchet up`, or name your own" if not value else ""
+            raise SettingsInvalid(name, value, f"the address of a server, such as http://127.0.0.1:5000{hint}")
+    home_cache = Path(env.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    return Settings(
+        s3_endpoint=endpoint, bucket=env.get("RATCHET_BUCKET") or "ratchet", tracking_uri=tracking,
+        cache=Path(env.get("RATCHET_CACHE") or home_cache / "ratchet"),
+    )

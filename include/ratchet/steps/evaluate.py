@@ -1,0 +1,159 @@
+"""evaluate: both models on the same rows, which neither has seen."""
+
+from __future__ import annotations
+
+import io
+from datetime import date
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from ratchet.domain import layout
+from ratchet.domain.gates import LOSSES, CaseForPromotion, DayLoss, EvidenceGate, Loss, MetricValue
+from ratchet.domain.losses import by_day, row_losses
+from ratchet.domain.night import EvaluateResult
+from ratchet.domain.statistics import Evidence
+from ratchet.errors import NightSkipped, RatchetError
+from ratchet.steps import frames
+from ratchet.steps.recorded import recorded
+from ratchet.steps.score import DayScore
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from ratchet.domain.models import ModelFiles, ModelVersion
+    from ratchet.ports import Floats
+    from ratchet.steps.context import Context
+
+
+class _Scored:
+    """A model on a table."""
+
+    def __init__(self, ctx: Context, files: ModelFiles, table: pa.Table) -> None:
+        trainer = ctx.services.trainer
+        self.table = table
+        self.days = table["dt"].to_numpy().astype("datetime64[D]")
+        self.y: Floats = trainer.labels(files, table)
+        self.predictions: Floats = trainer.predict(files, table)
+        self.metrics: Mapping[str, float | None] = trainer.metrics(ctx.pipeline.spec.target.task, self.y, self.predictions)
+
+    def losses(self, loss: Loss) -> dict[str, tuple[int, float]]:
+        """Return rows and mean loss by day."""
+        return by_day(self.days, row_losses(loss, self.y, self.predictions))
+
+
+def evaluate(ctx: Context) -> EvaluateResult:
+    """Evaluate the challenger on the hold-out, and the champion on as much of it as it has not seen."""
+    return recorded(ctx, "evaluate", EvaluateResult, lambda: _evaluate(ctx))
+
+
+def _evaluate(ctx: Context) -> EvaluateResult:
+    night, services, spec = ctx.night, ctx.services, ctx.pipeline.spec
+    assert night.train
+    assert night.score
+    _, files = services.registry.download(night.train.mlflow_run_id, night.train.artifact_digest)
+    holdout = ctx.windows.holdout
+    table = frames.of_days(frames.feature_frame(ctx, ctx.pipeline.sql), holdout.first, holdout.last)
+    if table.num_rows == 0:
+        raise NightSkipped("empty_holdout", f"no labelled row in the hold-out {holdout}; nothing can be decided without one")
+    challenger = _Scored(ctx, files, table)
+    champion, problem = _champion(ctx, night.score.champion)
+    metrics = {name: MetricValue(value=value, rows=table.num_rows) for name, value in challenger.metrics.items()}
+    metrics.update(_slices(ctx, challenger))
+    paired = {loss: _paired(champion, challenger, loss) for loss in LOSSES[spec.target.task]} if champion else {}
+    league = {g.loss: _league(ctx, night.score.champion, g.loss) for g in spec.gates if isinstance(g, EvidenceGate) and night.score.champion}
+    case = CaseForPromotion(
+        metrics=metrics, champion=night.score.champion is not None, champion_problem=problem, paired=paired, league=league
+    )
+    common = champion.table.num_rows if champion else 0
+    ctx.say(f"{table.num_rows} rows of {holdout}" + (f", {common} of them new to the champion too" if night.score.champion else ""))
+    key = layout.step(spec.name, ctx.run_key, "predictions.parquet", dry_run=night.request.dry_run)
+    services.store.put(key, _predictions(challenger, champion), "application/vnd.apache.parquet")
+    services.registry.log(
+        night.train.mlflow_run_id,
+        metrics={
+            **{f"holdout.{name}": v for name, v in challenger.metrics.items() if v is not None},
+            **{f"champion.{name}": v for name, v in (champion.metrics if champion else {}).items() if v is not None},
+        },
+    )
+    return EvaluateResult(
+        case=case, rows=table.num_rows, challenger=dict(challenger.metrics), champion=dict(champion.metrics) if champion else None,
+        common_rows=common, predictions=key,
+    )
+
+
+def _champion(ctx: Context, version: ModelVersion | None) -> tuple[_Scored | None, str | None]:
+    """Score the champion on the hold-out days that it has not seen, or say why that cannot be done."""
+    if version is None:
+        return None, None
+    first = max(ctx.windows.holdout.first, date.fromordinal(version.seen_through.toordinal() + 1))
+    try:
+        _, files = ctx.services.registry.download(version.mlflow_run_id, version.artifact_digest)
+        table = frames.of_days(frames.feature_frame(ctx, files.features), first, ctx.windows.holdout.last)
+        scored = _Scored(ctx, files, table)
+    except RatchetError as exc:
+        if exc.retryable:
+            raise
+        return None, f"champion v{version.version}: {exc}"
+    return scored, None if table.num_rows else f"champion v{version.version} has seen every hold-out day (through {version.seen_through})"
+
+
+def _paired(champion: _Scored, challenger: _Scored, loss: Loss) -> tuple[DayLoss, ...]:
+    """Return both models' daily losses over the rows that both have scored."""
+    common = np.intersect1d(champion.table["row_id"].to_numpy(), challenger.table["row_id"].to_numpy())
+    sides = []
+    for side in (champion, challenger):
+        here = np.isin(side.table["row_id"].to_numpy(), common)
+        sides.append(by_day(side.days[here], row_losses(loss, side.y[here], side.predictions[here])))
+    return tuple(DayLoss(day=day, rows=rows, champion=value, challenger=sides[1][day][1]) for day, (rows, value) in sides[0].items())
+
+
+def _slices(ctx: Context, scored: _Scored) -> dict[str, MetricValue]:
+    """Return metrics per value of each slice column."""
+    found: dict[str, MetricValue] = {}
+    for column in ctx.pipeline.spec.evaluation.slices:
+        values = np.array([str(v) for v in scored.table[column].to_pylist()])
+        for value in np.unique(values):
+            here = values == value
+            metrics = ctx.services.trainer.metrics(ctx.pipeline.spec.target.task, scored.y[here], scored.predictions[here])
+            found.update({f"{name}[{column}={value}]": MetricValue(value=v, rows=int(here.sum())) for name, v in metrics.items()})
+    return found
+
+
+def _league(ctx: Context, champion: ModelVersion | None, loss: Loss) -> tuple[Evidence, ...]:
+    """Return the reign's daily differences: the champion against the newest challenger made before each day."""
+    assert champion
+    store, name = ctx.services.store, ctx.pipeline.name
+    made = {v.version: v for v in ctx.services.registry.versions(name)}
+    scores = [DayScore.model_validate_json(store.get(stored.uri)) for stored in store.list(layout.evidence(name))]
+    by_version = {(s.day, s.version): s for s in scores if s.day > champion.cutoff and s.day <= ctx.night.request.cutoff}
+    evidence = []
+    for day in sorted({day for day, _ in by_version}):
+        ours = by_version.get((day, champion.version))
+        rivals = [v for d, v in by_version if d == day and v in made and champion.cutoff < made[v].cutoff < day]
+        if ours is None or not rivals or loss not in ours.losses:
+            continue
+        rival = max(rivals, key=lambda v: made[v].cutoff)
+        theirs = by_version[day, rival].losses[loss]
+        scale = 0.02 * (evidence[0].scale / 0.02 if evidence else ours.losses[loss])
+        evidence.append(Evidence(day=str(day), rows=ours.rows, champion=champion.version, challenger=rival,
+                                 difference=ours.losses[loss] - theirs, scale=scale))
+    return tuple(evidence)
+
+
+def _predictions(challenger: _Scored, champion: _Scored | None) -> bytes:
+    """Keep every prediction, so that any later question can be answered without scoring again."""
+    table = challenger.table.select(["row_id", "dt"])
+    table = table.append_column("label", pa.array(challenger.y)).append_column("challenger", _column(challenger.predictions))
+    if champion is not None:
+        theirs = dict(zip(champion.table["row_id"].to_pylist(), champion.predictions.tolist(), strict=True))
+        table = table.append_column("champion", pa.array([theirs.get(row) for row in table["row_id"].to_pylist()]))
+    out = io.BytesIO()
+    pq.write_table(table, out)
+    return out.getvalue()
+
+
+def _column(predictions: Floats) -> pa.Array:
+    return pa.array(predictions if predictions.ndim == 1 else predictions.tolist())

@@ -1,0 +1,43 @@
+"""report: the night's record and its page, written however the night came out."""
+
+from __future__ import annotations
+
+import io
+from typing import TYPE_CHECKING
+
+import pyarrow.parquet as pq
+
+from ratchet.domain import layout
+from ratchet.domain.night import ReportResult
+from ratchet.steps.history import nights
+
+if TYPE_CHECKING:
+    from ratchet.domain.night import Night
+    from ratchet.steps.context import Context
+
+_EARLIER = 30  # nights that the page shows
+
+
+def report(ctx: Context) -> ReportResult:
+    """Write the page and the record. A night that never got a run key is recorded under how it ended."""
+    night, store, name = ctx.night, ctx.services.store, ctx.pipeline.name
+    run = (night.run_key or f"no-run-key-{night.outcome}")[:16] + ("-dry" if night.request.dry_run else "")
+    page, record = layout.report(name, night.request.cutoff, run), layout.night(name, night.request.cutoff, run)
+    earlier = [n for n in nights(ctx.services, name, _EARLIER) if n.request.cutoff < night.request.cutoff]
+    predictions = pq.read_table(io.BytesIO(store.get(night.evaluate.predictions))) if night.evaluate else None
+    html = ctx.services.reporter.page(night, ctx.pipeline, predictions, earlier, ctx.services.ledger.entries(name))
+    store.put(page, html, "text/html; charset=utf-8")
+    result = ReportResult(page=page, record=record)
+    store.put(record, night.with_result("report", result).model_dump_json(indent=1).encode())
+    return result
+
+
+def headline(night: Night) -> str:
+    """Say in one line how the night came out and why."""
+    version = night.register_.version.version if night.register_ and night.register_.version else None
+    model = f" v{version}" if version else ""
+    if night.evaluate and night.outcome in {"promoted", "refused", "undecided"}:
+        shown = ", ".join(f"{name} {value:.4f}" for name, value in list(night.evaluate.challenger.items())[:3] if value is not None)
+        model += f" ({shown})"
+    dry = " [dry run]" if night.request.dry_run else ""
+    return f"{night.outcome.upper()}{dry}{model}: {'; '.join(night.reasons)}"[:1000]

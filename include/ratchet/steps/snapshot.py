@@ -1,0 +1,196 @@
+"""snapshot: pin the exact object versions that this night reads."""
+
+from __future__ import annotations
+
+import re
+from contextlib import suppress
+from datetime import date
+from typing import TYPE_CHECKING
+
+from ratchet.domain import layout
+from ratchet.domain.night import SnapshotResult
+from ratchet.domain.snapshots import Pin, Snapshot, difference
+from ratchet.domain.windows import Span
+from ratchet.errors import AlreadyExists, DataRejected, NightSkipped, ObjectChanged, ObjectNotFound
+from ratchet.ports import FileFormat
+from ratchet.spec import ByColumn, ByPath, Table
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from ratchet.domain.snapshots import StoredObject
+    from ratchet.steps.context import Context
+
+_ENDINGS = {
+    "parquet": (".parquet", ".pq"),
+    "csv": (".csv", ".csv.gz"),
+    "jsonl": (".jsonl", ".ndjson", ".json", ".jsonl.gz", ".ndjson.gz", ".json.gz"),
+}
+_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
+
+
+def snapshot(ctx: Context) -> SnapshotResult:
+    """Pin the window's objects, or read the pins that this night has made before.
+
+    Raises:
+        NightSkipped: ``too_few_partitions``.
+        DataRejected: ``stale``, ``incomplete``, ``changed``, ``bad_key``, or what reading a new object found.
+    """
+    previous = _pinned(ctx)
+    if previous is not None and previous.cutoff == ctx.night.request.cutoff and not ctx.night.request.repin:
+        ctx.say(f"pinned before: {previous.digest[:12]}")
+        return _result(previous, previous, reused=True)
+    made = _make(ctx, previous)
+    _refuse_thin(ctx, made)
+    with suppress(AlreadyExists):
+        ctx.services.store.create(layout.snapshot(ctx.pipeline.name, made.digest), made.model_dump_json(indent=1).encode())
+    return _result(made, previous, reused=False)
+
+
+def accept(ctx: Context, digest: str) -> None:
+    """Note that this night reads this snapshot, so that running it again reads the same."""
+    request = ctx.night.request
+    if not request.dry_run:
+        ctx.services.store.put(layout.pinned(ctx.pipeline.name, ctx.pipeline.scope, request.cutoff), digest.encode(), "text/plain")
+
+
+def load(ctx: Context) -> Snapshot:
+    """Read this night's snapshot."""
+    assert ctx.night.snapshot
+    return _load(ctx, ctx.night.snapshot.digest)
+
+
+def _load(ctx: Context, digest: str) -> Snapshot:
+    return Snapshot.model_validate_json(ctx.services.store.get(layout.snapshot(ctx.pipeline.name, digest)))
+
+
+def file_format(table: Table) -> FileFormat:
+    """Return how a table's files are written."""
+    return FileFormat(format=table.format, columns=table.columns, null_values=table.null_values, delimiter=table.delimiter)
+
+
+def date_column(table: Table) -> str | None:
+    """Return the column that dates the rows, where the key does not."""
+    return table.partition.column if isinstance(table.partition, ByColumn) else None
+
+
+def _pinned(ctx: Context) -> Snapshot | None:
+    """Return this night's snapshot if it has one, else the newest of an earlier cutoff."""
+    cutoff = ctx.night.request.cutoff
+    found = [
+        day for stored in ctx.services.store.list(layout.pins(ctx.pipeline.name, ctx.pipeline.scope))
+        if (day := date.fromisoformat(stored.uri.rpartition("/")[2].removesuffix(".json"))) <= cutoff
+    ]
+    if not found:
+        return None
+    note = layout.pinned(ctx.pipeline.name, ctx.pipeline.scope, max(found))
+    return _load(ctx, ctx.services.store.get(note).decode())
+
+
+def _make(ctx: Context, previous: Snapshot | None) -> Snapshot:
+    spec, cutoff = ctx.pipeline.spec, ctx.night.request.cutoff
+    window = ctx.windows.whole
+    wanted: dict[str, tuple[Table, Span]] = {"rows": (spec.source, window)}
+    wanted.update({name: (table, spec.side_span(table, cutoff)) for name, table in spec.source.tables.items()})
+    known = {(pin.uri, pin.etag, pin.version): pin for pins in (previous.tables.values() if previous else ()) for pin in pins}
+    tables = {}
+    for name, (table, span) in wanted.items():
+        objects = list(_objects(ctx, table, span))
+        ctx.say(f"{name}: {len(objects)} objects in {span}")
+        tables[name] = tuple(sorted(_pins(ctx, table, span, objects, known), key=lambda pin: (str(pin.day or ""), pin.uri)))
+    return Snapshot(pipeline=spec.name, cutoff=cutoff, window=window, tables=tables)
+
+
+def _objects(ctx: Context, table: Table, span: Span) -> Iterator[tuple[StoredObject, date | None]]:
+    """Yield the table's objects with their days, as far as the key tells that they are wanted."""
+    pattern = _regex(table.partition) if isinstance(table.partition, ByPath) else None
+    endings = _ENDINGS[table.format]
+    for stored in ctx.services.store.list(table.uri, versions=True):
+        key = stored.uri.removeprefix("s3://").partition("/")[2]
+        name = key.rpartition("/")[2]
+        if not name or name.startswith(("_", ".")) or "/_temporary/" in key or not name.lower().endswith(endings):
+            continue  # folder markers, temporary files and what writers leave beside their data
+        if _CONTROL.search(key) or ".." in key.split("/"):
+            raise DataRejected("bad_key", f"object {stored.uri!r} has a key with control characters or '..'; rename or remove it")
+        day = None
+        if pattern:
+            match = pattern.search("/" + key)
+            if not match:
+                continue
+            day = _day(match, stored.uri)
+            if day not in span:
+                continue
+        yield stored, day
+
+
+def _pins(
+    ctx: Context, table: Table, span: Span, objects: list[tuple[StoredObject, date | None]],
+    known: Mapping[tuple[str, str, str | None], Pin],
+) -> Iterator[Pin]:
+    new = [(stored, day) for stored, day in objects if (stored.uri, stored.etag, stored.version) not in known]
+    yield from _within(span, (known[s.uri, s.etag, s.version] for s, _ in objects if (s.uri, s.etag, s.version) in known))
+    try:
+        fetched = ctx.services.store.fetch([(stored, None) for stored, _ in new])
+    except (ObjectChanged, ObjectNotFound) as exc:
+        raise DataRejected("changed", f"{exc}; it was overwritten or deleted while it was read, run the night again") from exc
+    made = []
+    for (stored, day), (path, sha256) in zip(new, fetched, strict=True):
+        key = stored.uri.removeprefix("s3://").partition("/")[2]
+        _, profile = ctx.services.engine.load(path, sha256, key, file_format(table), date_column(table))
+        days = Span(first=profile.first, last=profile.last) if profile.first and profile.last else None
+        made.append(Pin(**stored.model_dump(), sha256=sha256, day=day, rows=profile.rows, days=days))
+    yield from _within(span, made)
+
+
+def _within(span: Span, pins: Iterator[Pin] | list[Pin]) -> Iterator[Pin]:
+    """Leave out files whose rows' own dates lie outside the span."""
+    return (pin for pin in pins if pin.days is None or (pin.days.first <= span.last and pin.days.last >= span.first))
+
+
+def _regex(partition: ByPath) -> re.Pattern[str]:
+    parts = {"{date}": r"(?P<date>\d{4}-\d{2}-\d{2})", "{yyyy}": r"(?P<y>\d{4})", "{mm}": r"(?P<m>\d{2})", "{dd}": r"(?P<d>\d{2})"}
+    text = re.escape(partition.pattern)
+    for name, expression in parts.items():
+        text = text.replace(re.escape(name), expression, 1)
+    return re.compile("/" + text)
+
+
+def _day(match: re.Match[str], uri: str) -> date:
+    groups = match.groupdict()
+    text = groups.get("date") or f"{groups['y']}-{groups['m']}-{groups['d']}"
+    try:
+        return date.fromisoformat(text)
+    except ValueError as exc:
+        raise DataRejected("bad_key", f"object {uri!r} names the day {text}, which does not exist; rename or remove it") from exc
+
+
+def _refuse_thin(ctx: Context, made: Snapshot) -> None:
+    """Skip or reject a night that has too little, or too old, data."""
+    window, cutoff = ctx.pipeline.spec.window, ctx.night.request.cutoff
+    days = _days(made)
+    where = ctx.pipeline.spec.source.uri
+    if len(days) < window.min_partitions:
+        raise NightSkipped("too_few_partitions", f"{len(days)} days of data under {where} in {made.window}, window.min_partitions is {window.min_partitions}")
+    newest = max(days)
+    if window.max_age_days is not None and (made.window.last - newest).days > window.max_age_days:
+        raise DataRejected("stale", f"the newest partition under {where} is of {newest}, window.max_age_days allows {window.max_age_days} before {made.window.last}")
+    for name, table in ctx.pipeline.spec.source.tables.items():
+        if not made.tables[name] and not table.optional:
+            span = ctx.pipeline.spec.side_span(table, cutoff)
+            raise DataRejected("incomplete", f"side table {name} has no object under {table.uri} in {span}; land it, or set optional: true")
+
+
+def _days(made: Snapshot) -> set[date]:
+    days = set(made.days)
+    for pin in made.tables["rows"]:
+        if pin.days:
+            days.update(day for day in pin.days.days() if day in made.window)
+    return days
+
+
+def _result(made: Snapshot, previous: Snapshot | None, *, reused: bool) -> SnapshotResult:
+    pins = [pin for pins in made.tables.values() for pin in pins]
+    return SnapshotResult(
+        digest=made.digest, partitions=len(_days(made)), objects=len(pins), bytes=sum(pin.size for pin in pins),
+        rows=sum(pin.rows for pin in made.tables["rows"]), difference=difference(previous, made), reused=reused,
+    )

@@ -1,0 +1,95 @@
+"""train: fit tonight's challenger and log it."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+import pyarrow as pa
+
+from ratchet.domain.night import TrainResult
+from ratchet.errors import DataRejected, NightSkipped
+from ratchet.ports import TrainingPlan
+from ratchet.provenance import libraries
+from ratchet.steps import frames
+from ratchet.steps.recorded import recorded
+
+if TYPE_CHECKING:
+    from ratchet.ports import FeatureFrame, Fit
+    from ratchet.steps.context import Context
+
+_THREADS = 2  # by default; a figure of the recipe, not of the machine, because it decides how sums are rounded
+
+
+def train(ctx: Context) -> TrainResult:
+    """Fit on the window less its hold-out.
+
+    Raises:
+        NightSkipped: ``too_few_rows``.
+        DataRejected: ``one_class``, ``empty``, ``non_finite``.
+    """
+    return recorded(ctx, "train", TrainResult, lambda: _train(ctx), lambda mine: ctx.services.registry.discard(mine.mlflow_run_id))
+
+
+def _train(ctx: Context) -> TrainResult:
+    spec, services, days = ctx.pipeline.spec, ctx.services, ctx.windows
+    frame = frames.feature_frame(ctx, ctx.pipeline.sql)
+    rows = frames.of_days(frame, days.fit.first, days.fit.last)
+    if rows.num_rows < spec.window.min_rows:
+        raise NightSkipped("too_few_rows", f"{rows.num_rows} labelled rows in {days.fit}, window.min_rows is {spec.window.min_rows}")
+    _refuse_infinite(rows)
+    training = spec.training
+    plan = TrainingPlan(
+        task=spec.target.task, params=training.params, rounds=training.rounds, early_stopping_rounds=training.early_stopping_rounds,
+        seed=training.seed, threads=training.threads or _THREADS, device=training.device,
+    )
+    ctx.say(f"fitting on {rows.num_rows} rows of {days.fit}, watching {days.stop}")
+    fit = services.trainer.fit(frame, days, plan, frames.feature_query(ctx, ctx.pipeline.sql))
+    rounds = fit.files.schema_.best_iteration + 1
+    ctx.say(f"{rounds} rounds kept; logging to MLflow")
+    run_id = _log(ctx, frame, plan, fit)
+    return TrainResult(
+        mlflow_run_id=run_id, mlflow_url=services.registry.run_url(spec.name, run_id), artifact_digest=fit.files.digest,
+        rows=fit.rows, rounds=rounds, importance=dict(fit.importance), seen_through=days.stop.last,
+        unlabelled=frame.unlabelled, dropped=frame.dropped,
+    )
+
+
+def _log(ctx: Context, frame: FeatureFrame, plan: TrainingPlan, fit: Fit) -> str:
+    registry, request, night = ctx.services.registry, ctx.night.request, ctx.night
+    assert night.snapshot
+    run_id = registry.start_run(
+        ctx.pipeline.name, ctx.run_key, f"{ctx.pipeline.name} {request.cutoff}",
+        {
+            "ratchet.pipeline": ctx.pipeline.name, "ratchet.cutoff": str(request.cutoff), "ratchet.snapshot": night.snapshot.digest,
+            "ratchet.spec_digest": night.spec_digest, "ratchet.code_digest": night.code_digest, "ratchet.artifact_digest": fit.files.digest,
+            "ratchet.dry_run": str(request.dry_run).lower(), "ratchet.actor": request.actor, "mlflow.note.content": request.reason,
+        },
+    )
+    registry.log(
+        run_id,
+        params={**{k: str(v) for k, v in plan.params.items()}, "rounds": str(plan.rounds), "early_stopping_rounds": str(plan.early_stopping_rounds),
+                "seed": str(plan.seed), "threads": str(plan.threads), "task": plan.task, "window": str(ctx.windows.whole)},
+        metrics={"train.rows": fit.rows, "train.rounds": fit.files.schema_.best_iteration + 1, "train.unlabelled": frame.unlabelled,
+                 "train.dropped": frame.dropped},
+        curves={f"stop.{name}": values for name, values in fit.curves.items()},
+        files={
+            "spec.json": ctx.pipeline.spec.model_dump_json(indent=1).encode(),
+            "suite.json": json.dumps(ctx.pipeline.suite, indent=1).encode(),
+            "libraries.json": json.dumps(libraries(), indent=1).encode(),
+            "importance.json": json.dumps(dict(fit.importance), indent=1).encode(),
+        },
+    )
+    registry.log_model(run_id, fit.files)
+    registry.finish(run_id)
+    return run_id
+
+
+def _refuse_infinite(rows: pa.Table) -> None:
+    import pyarrow.compute as pc  # noqa: PLC0415
+
+    for name in rows.column_names:
+        if pa.types.is_floating(rows[name].type):
+            infinite = pc.sum(pc.is_inf(rows[name])).as_py() or 0
+            if infinite:
+                raise DataRejected("non_finite", f"feature {name} is infinite in {infinite} rows; mend the data, or turn it into NULL in the query")

@@ -1,0 +1,34 @@
+"""Builds the adapters from settings: the only constructor, and cheap, because adapters import their SDK on first use."""
+
+from __future__ import annotations
+
+from ratchet.adapters.duck import DuckEngine
+from ratchet.adapters.gx import GxValidator
+from ratchet.adapters.ledger import ObjectLedger
+from ratchet.adapters.mlflow import MlflowRegistry
+from ratchet.adapters.report import HtmlReporter
+from ratchet.adapters.s3 import S3Store
+from ratchet.adapters.xgb import XgbTrainer
+from ratchet.settings import Settings, settings
+from ratchet.steps.context import Services
+
+
+def services(given: Settings | None = None) -> Services:
+    """Build everything that the steps need.
+
+    Raises:
+        SettingsInvalid: the environment does not say where the services are.
+    """
+    found = given or settings()
+    found.cache.mkdir(parents=True, exist_ok=True, mode=0o700)
+    store = S3Store(found.s3_endpoint, found.bucket, found.cache)
+    return Services(
+        store=store,
+        engine=DuckEngine(found.cache),
+        validator=GxValidator(),
+        trainer=XgbTrainer(),
+        registry=MlflowRegistry(found.tracking_uri, found.cache),
+        ledger=ObjectLedger(store),
+        reporter=HtmlReporter(),
+        cache=found.cache,
+    )
