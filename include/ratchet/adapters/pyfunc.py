@@ -1,0 +1,67 @@
+"""The registered model as an MLflow pyfunc: raw rows in, predictions out, by the very query and booster of training.
+
+``mlflow.pyfunc.load_model("models:/flight_delay@champion").predict({"rows": flights, "weather": weather})``, or one frame
+of rows where the pipeline has no side tables. The result has one prediction per row that the query keeps, with the
+position of that row in the input as its index.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ratchet.adapters.xgb import predict
+from ratchet.domain.models import ModelSchema
+from ratchet.errors import DataRejected
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    import pandas as pd
+
+
+def _load_pyfunc(data_path: str) -> RawRowsModel:
+    """MLflow calls this: ``loader_module`` in MLmodel names this module."""
+    return RawRowsModel(Path(data_path))
+
+
+class RawRowsModel:
+    """The three files of a model, ready to score."""
+
+    def __init__(self, folder: Path) -> None:
+        self._booster = (folder / "booster.ubj").read_bytes()
+        self._sql = (folder / "features.sql").read_text()
+        self._schema = ModelSchema.model_validate_json((folder / "schema.json").read_bytes())
+
+    def predict(self, model_input: pd.DataFrame | Mapping[str, pd.DataFrame], params: Mapping[str, Any] | None = None) -> Any:
+        """Score raw rows.
+
+        Args:
+            model_input: the rows, or ``rows`` and the side tables by name. Each table needs ``dt``, the day of each row.
+            params: none are known.
+
+        Raises:
+            DataRejected: ``schema``, when a table or column that the query reads is missing, or cannot be read as its type.
+        """
+        import duckdb  # noqa: PLC0415
+        import pandas as pd  # noqa: PLC0415
+
+        tables = {"rows": model_input} if isinstance(model_input, pd.DataFrame) else dict(model_input)
+        with duckdb.connect(config={"TimeZone": "UTC"}) as con:
+            for name, columns in self._schema.tables.items():
+                if name not in tables:
+                    raise DataRejected("schema", f"table {name!r} is missing; predict takes {{'rows': …, '{name}': …}}")
+                missing = [c for c in columns if c not in tables[name].columns and c != "row_id"]
+                if missing:
+                    raise DataRejected("schema", f"table {name!r} lacks {', '.join(missing)}; it has {', '.join(map(str, tables[name].columns))}")
+                given = tables[name].assign(row_id=range(len(tables[name]))) if name == "rows" else tables[name]
+                con.register(f"given_{name}", given)
+                casts = ", ".join(f'CAST("{c}" AS {kind}) AS "{c}"' for c, kind in columns.items())
+                con.execute(f'CREATE TABLE "{name}" AS SELECT {casts} FROM "given_{name}"')
+            try:
+                frame = con.execute(f"SELECT * FROM ({self._sql.rstrip().rstrip(';')}\n) ORDER BY row_id").to_arrow_table()
+            except duckdb.Error as exc:
+                raise DataRejected("schema", f"the features query does not run over these rows: {exc}") from exc
+        scores = predict(self._booster, self._schema, frame)
+        index = pd.Index(frame["row_id"].to_pylist(), name="row")
+        return pd.DataFrame(scores, index=index, columns=list(self._schema.classes)) if scores.ndim > 1 else pd.Series(scores, index=index, name="prediction")
