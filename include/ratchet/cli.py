@@ -10,21 +10,31 @@ import json
 import os
 import sys
 import traceback
-from datetime import date, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Self
 
 import typer
 
 from ratchet.errors import RatchetError, SpecInvalid, UsageError
 
 if TYPE_CHECKING:
+    from datetime import datetime
+
     from ratchet.domain.night import Night
     from ratchet.steps.context import Services
 
-app = typer.Typer(no_args_is_help=True, add_completion=False, help=__doc__, pretty_exceptions_enable=False, rich_markup_mode="rich")
+app = typer.Typer(
+    no_args_is_help=True, add_completion=False, help=__doc__, pretty_exceptions_enable=False, rich_markup_mode="rich"
+)
 
-Home = Annotated[Path | None, typer.Option("--home", help="Folder with pipelines/, suites/ and features/; by default RATCHET_HOME or include/.", envvar="RATCHET_HOME")]
+Home = Annotated[
+    Path | None,
+    typer.Option(
+        "--home",
+        help="Folder with pipelines/, suites/ and features/; by default RATCHET_HOME or include/.",
+        envvar="RATCHET_HOME",
+    ),
+]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on standard output.")]
 Name = Annotated[str, typer.Argument(help="The pipeline's name.", metavar="PIPELINE")]
 
@@ -43,12 +53,19 @@ def main() -> None:
 @app.command()
 def run(  # noqa: PLR0913  a command's options
     pipeline: Name,
-    cutoff: Annotated[datetime, typer.Option("--cutoff", formats=["%Y-%m-%d"], help="The night's date: data up to it is seen.")],
+    cutoff: Annotated[
+        datetime, typer.Option("--cutoff", formats=["%Y-%m-%d"], help="The night's date: data up to it is seen.")
+    ],
     *,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Decide everything, change nothing.")] = False,
-    repin: Annotated[bool, typer.Option("--repin", help="Read what lies in the store now, although this night has a snapshot.")] = False,
+    repin: Annotated[
+        bool, typer.Option("--repin", help="Read what lies in the store now, although this night has a snapshot.")
+    ] = False,
     reason: Annotated[str, typer.Option("--reason", help="Why; goes to the record.")] = "",
-    override: Annotated[list[str] | None, typer.Option("--set", help="Override a spec value: training.params.max_depth=4", metavar="KEY=VALUE")] = None,
+    override: Annotated[
+        list[str] | None,
+        typer.Option("--set", help="Override a spec value: training.params.max_depth=4", metavar="KEY=VALUE"),
+    ] = None,
     home: Home = None,
     as_json: Json = False,
 ) -> None:
@@ -61,7 +78,12 @@ def run(  # noqa: PLR0913  a command's options
     loaded = load_pipeline(pipeline, home, overrides)
     services = _services()
     request = NightRequest(
-        pipeline=pipeline, cutoff=cutoff.date(), dry_run=dry_run, repin=repin, reason=reason, overrides=overrides,
+        pipeline=pipeline,
+        cutoff=cutoff.date(),
+        dry_run=dry_run,
+        repin=repin,
+        reason=reason,
+        overrides=overrides,
         actor=os.environ.get("USER") or "command line",
     )
     with _Watch(quiet=as_json) as watch:
@@ -89,22 +111,39 @@ def champion(pipeline: Name, *, home: Home = None, as_json: Json = False) -> Non
         return
     head = entries[-1]
     found = {
-        "pipeline": pipeline, **head.champion.model_dump(mode="json"), "entry": head.seq, "action": head.action, "at": head.at,
-        "actor": head.actor, "reason": head.reason, "reasons": list(head.reasons), "alias": services.registry.alias(pipeline, "champion"),
+        "pipeline": pipeline,
+        **head.champion.model_dump(mode="json"),
+        "entry": head.seq,
+        "action": head.action,
+        "at": head.at,
+        "actor": head.actor,
+        "reason": head.reason,
+        "reasons": list(head.reasons),
+        "alias": services.registry.alias(pipeline, "champion"),
     }
     if as_json:
         _print_json(found)
         return
-    _say(f"[bold]{pipeline}[/bold] is served by version [bold]{head.champion.version}[/bold] (cutoff {head.champion.cutoff}, run {head.champion.run_key[:12]})")
+    _say(
+        f"[bold]{pipeline}[/bold] is served by version [bold]{head.champion.version}[/bold] (cutoff {head.champion.cutoff}, run {head.champion.run_key[:12]})"
+    )
     _say(f"since {head.at}, by {head.actor}, ledger entry {head.seq} ({head.action})")
     for why in head.reasons:
         _say(f"  {why}")
     if found["alias"] != head.champion.version:
-        _say(f"[yellow]the MLflow alias names version {found['alias']}; the next night, or `ratchet reconcile {pipeline}`, sets it right[/yellow]")
+        _say(
+            f"[yellow]the MLflow alias names version {found['alias']}; the next night, or `ratchet reconcile {pipeline}`, sets it right[/yellow]"
+        )
 
 
 @app.command()
-def history(pipeline: Name, *, limit: Annotated[int, typer.Option(help="At most so many nights.")] = 30, home: Home = None, as_json: Json = False) -> None:
+def history(
+    pipeline: Name,
+    *,
+    limit: Annotated[int, typer.Option(help="At most so many nights.")] = 30,
+    home: Home = None,
+    as_json: Json = False,
+) -> None:
     """List nights and how they ended, newest first, and the ledger."""
     from ratchet.steps.history import nights  # noqa: PLC0415
 
@@ -131,7 +170,10 @@ def reconcile(pipeline: Name, *, home: Home = None) -> None:
 
     services = _services_for(pipeline, home)
     entries = services.ledger.entries(pipeline)
-    _say(set_right(services, pipeline, entries) or f"{pipeline}: {len(entries)} ledger entries hold, and the alias follows them")
+    _say(
+        set_right(services, pipeline, entries)
+        or f"{pipeline}: {len(entries)} ledger entries hold, and the alias follows them"
+    )
 
 
 @app.command()
@@ -203,13 +245,22 @@ def _night_json(night: Night, services: Services | None = None) -> dict[str, Any
     """Return what `--json` promises of a night."""
     request, snapshot = night.request, night.snapshot
     found: dict[str, Any] = {
-        "pipeline": request.pipeline, "cutoff": str(request.cutoff), "dry_run": request.dry_run, "run_key": night.run_key,
-        "snapshot": {"digest": snapshot.digest, "partitions": snapshot.partitions, "rows": snapshot.rows} if snapshot else None,
-        "outcome": night.outcome, "reasons": list(night.reasons),
+        "pipeline": request.pipeline,
+        "cutoff": str(request.cutoff),
+        "dry_run": request.dry_run,
+        "run_key": night.run_key,
+        "snapshot": {"digest": snapshot.digest, "partitions": snapshot.partitions, "rows": snapshot.rows}
+        if snapshot
+        else None,
+        "outcome": night.outcome,
+        "reasons": list(night.reasons),
         "checks": [c.model_dump(mode="json") for c in night.gate.verdict.checks] if night.gate else [],
         "model_version": night.register_.version.version if night.register_ and night.register_.version else None,
-        "metrics": {"challenger": night.evaluate.challenger, "champion": night.evaluate.champion} if night.evaluate else {},
-        "seconds": night.seconds, "report": night.report.page if night.report else None,
+        "metrics": {"challenger": night.evaluate.challenger, "champion": night.evaluate.champion}
+        if night.evaluate
+        else {},
+        "seconds": night.seconds,
+        "report": night.report.page if night.report else None,
     }
     if services is not None:
         entries = services.ledger.entries(request.pipeline)
@@ -227,7 +278,7 @@ class _Watch:
         self._status: Any = None
         self._step = ""
 
-    def __enter__(self) -> _Watch:
+    def __enter__(self) -> Self:
         if not self._quiet:
             self._status = _console(stderr=True).status("starting")
             self._status.start()
@@ -242,7 +293,7 @@ class _Watch:
             return
         if step != self._step:
             self._step = step
-            self._status.console.print(f"[dim]{date.today():%Y-%m-%d} [/dim][bold]{step}[/bold]" if False else f"[bold]{step}[/bold]")
+            self._status.console.print(f"[bold]{step}[/bold]")
         self._status.update(f"{step}: {message}" if message else step)
 
 
@@ -253,12 +304,23 @@ def _tell(night: Night) -> None:
     if night.gate:
         for c in night.gate.verdict.checks:
             _say(f"  {_coloured(c.outcome.lower())} {c.name}: {c.reason}")
-    _say(f"[dim]{sum(night.seconds.values()):.1f} s: " + ", ".join(f"{step} {s:.1f}" for step, s in night.seconds.items()) + "[/dim]")
+    _say(
+        f"[dim]{sum(night.seconds.values()):.1f} s: "
+        + ", ".join(f"{step} {s:.1f}" for step, s in night.seconds.items())
+        + "[/dim]"
+    )
 
 
 _COLOURS = {
-    "promoted": "green", "pass": "green", "refused": "magenta", "fail": "red", "undecided": "yellow", "skipped": "cyan",
-    "rejected": "red", "failed": "red", "not_applicable": "dim",
+    "promoted": "green",
+    "pass": "green",
+    "refused": "magenta",
+    "fail": "red",
+    "undecided": "yellow",
+    "skipped": "cyan",
+    "rejected": "red",
+    "failed": "red",
+    "not_applicable": "dim",
 }
 
 

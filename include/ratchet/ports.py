@@ -7,18 +7,18 @@ from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from ratchet.domain.ledger import LedgerEntry
 from ratchet.domain.models import ModelFiles, ModelVersion, Task
 from ratchet.domain.records import Record
-from ratchet.domain.snapshots import Pin, SourceFormat, StoredObject
-from ratchet.domain.validation import ValidationReport
+from ratchet.domain.snapshots import SourceFormat, StoredObject
 from ratchet.domain.windows import Span, Windows
 
 if TYPE_CHECKING:
     import numpy as np
     import pyarrow as pa
 
+    from ratchet.domain.ledger import LedgerEntry
     from ratchet.domain.night import Night
+    from ratchet.domain.validation import ValidationReport
     from ratchet.spec import Pipeline
 
     Floats = np.ndarray[Any, np.dtype[np.float64]]
@@ -67,7 +67,6 @@ class ObjectStore(Protocol):
             ArtifactTampered: the bytes are not those of the sha256.
             ServiceError: the store did not deliver it whole after bounded retries.
         """
-
 
     def probe(self) -> None:
         """Try whether of two conditional puts of one key the second is refused.
@@ -139,7 +138,9 @@ class FeatureFrame(Record):
 class Engine(Protocol):
     """Reads tables and runs the features query."""
 
-    def load(self, path: Path, sha256: str, key: str, how: FileFormat, date_column: str | None) -> tuple[Path, FileProfile]:
+    def load(
+        self, path: Path, sha256: str, key: str, how: FileFormat, date_column: str | None
+    ) -> tuple[Path, FileProfile]:
         """Make one source file readable as Parquet (kept by content in the cache) and say what it holds.
 
         Raises:
@@ -222,8 +223,13 @@ class Registry(Protocol):
         """Create a run and return its id."""
 
     def log(
-        self, run_id: str, *, params: Mapping[str, str] | None = None, metrics: Mapping[str, float] | None = None,
-        curves: Mapping[str, Sequence[float]] | None = None, tags: Mapping[str, str] | None = None,
+        self,
+        run_id: str,
+        *,
+        params: Mapping[str, str] | None = None,
+        metrics: Mapping[str, float] | None = None,
+        curves: Mapping[str, Sequence[float]] | None = None,
+        tags: Mapping[str, str] | None = None,
         files: Mapping[str, bytes] | None = None,
     ) -> None:
         """Log in as few requests as possible; ``files`` by artifact path."""
@@ -290,7 +296,14 @@ class Ledger(Protocol):
 class Reporter(Protocol):
     """Turns a night into a page."""
 
-    def page(self, night: Night, pipeline: Pipeline, predictions: pa.Table | None, earlier: Sequence[Night], ledger: Sequence[LedgerEntry]) -> bytes:
+    def page(
+        self,
+        night: Night,
+        pipeline: Pipeline,
+        predictions: pa.Table | None,
+        earlier: Sequence[Night],
+        ledger: Sequence[LedgerEntry],
+    ) -> bytes:
         """Render one self-contained HTML page.
 
         Args:

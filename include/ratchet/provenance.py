@@ -8,7 +8,13 @@ import platform
 from importlib.metadata import version
 from pathlib import Path
 
-_DECIDE = ("domain", "steps", "adapters", "spec.py", "ports.py")  # the parts of this package that a result can depend on
+_DECIDE = (
+    "domain",
+    "steps",
+    "adapters",
+    "spec.py",
+    "ports.py",
+)  # the parts of this package that a result can depend on
 _LIBRARIES = ("duckdb", "great-expectations", "numpy", "pyarrow", "scikit-learn", "scipy", "xgboost")
 
 

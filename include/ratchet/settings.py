@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from ratchet.domain.records import Record
 from ratchet.errors import SettingsInvalid
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 
 class Settings(Record):
@@ -39,6 +42,8 @@ def settings(environment: Mapping[str, str] | None = None) -> Settings:
             raise SettingsInvalid(name, value, f"the address of a server, such as http://127.0.0.1:5000{hint}")
     home_cache = Path(env.get("XDG_CACHE_HOME") or Path.home() / ".cache")
     return Settings(
-        s3_endpoint=endpoint, bucket=env.get("RATCHET_BUCKET") or "ratchet", tracking_uri=tracking,
+        s3_endpoint=endpoint,
+        bucket=env.get("RATCHET_BUCKET") or "ratchet",
+        tracking_uri=tracking,
         cache=Path(env.get("RATCHET_CACHE") or home_cache / "ratchet"),
     )

@@ -85,7 +85,9 @@ class SideTable(Table):
     """A table that the features query joins to the rows."""
 
     days_before: int = Field(1, ge=0, description="How many days before the window its partitions are still needed.")
-    optional: bool = Field(default=False, description="Whether a night may go on when it has no partition in the window.")
+    optional: bool = Field(
+        default=False, description="Whether a night may go on when it has no partition in the window."
+    )
 
 
 class Source(Table):
@@ -108,17 +110,23 @@ class Window(Record):
     """Which days a night reads. The hold-out is the end of the window; early stopping watches the days before it."""
 
     days: int = Field(ge=3, description="Length of the window in days, the hold-out included.")
-    holdout_days: int = Field(7, ge=1, description="Days at the end that the fit never sees; both models are compared there.")
+    holdout_days: int = Field(
+        7, ge=1, description="Days at the end that the fit never sees; both models are compared there."
+    )
     stop_days: int = Field(7, ge=1, description="Days before the hold-out on which early stopping watches.")
     label_delay_days: int = Field(0, ge=0, description="Days until a label is known; newer rows are not used.")
     min_partitions: int = Field(1, ge=1, description="With fewer days of data in the window the night is skipped.")
     min_rows: int = Field(1, ge=1, description="With fewer rows to fit on the night is skipped.")
-    max_age_days: int | None = Field(None, ge=0, description="Reject as stale when the newest partition is older than this at the cutoff.")
+    max_age_days: int | None = Field(
+        None, ge=0, description="Reject as stale when the newest partition is older than this at the cutoff."
+    )
 
     @model_validator(mode="after")
     def _fits(self) -> Window:
         if self.holdout_days + self.stop_days >= self.days:
-            raise ValueError(f"holdout_days + stop_days = {self.holdout_days + self.stop_days} leave nothing of {self.days} days to fit on")
+            raise ValueError(
+                f"holdout_days + stop_days = {self.holdout_days + self.stop_days} leave nothing of {self.days} days to fit on"
+            )
         return self
 
 
@@ -130,7 +138,10 @@ class Validation(Record):
         "quarantine", description="Leave the partition out and go on, or reject the night."
     )
     max_quarantined: float = Field(
-        0.1, ge=0, le=1, description="Reject the night when more than this share of the window's partitions is quarantined."
+        0.1,
+        ge=0,
+        le=1,
+        description="Reject the night when more than this share of the window's partitions is quarantined.",
     )
 
 
@@ -139,7 +150,9 @@ class Target(Record):
 
     task: Task = Field(description="binary, multiclass or regression.")
     sql: str = Field(
-        min_length=1, description="SQL expression over all columns of the source; NULL where a row has no label.", examples=["arr_delay >= 15"]
+        min_length=1,
+        description="SQL expression over all columns of the source; NULL where a row has no label.",
+        examples=["arr_delay >= 15"],
     )
 
 
@@ -147,7 +160,9 @@ class Training(Record):
     """How the booster is fitted."""
 
     rounds: int = Field(500, ge=1, description="The most boosting rounds.")
-    early_stopping_rounds: int = Field(30, ge=1, description="Stop after so many rounds without a better score on the stop days.")
+    early_stopping_rounds: int = Field(
+        30, ge=1, description="Stop after so many rounds without a better score on the stop days."
+    )
     seed: int = Field(0, ge=0, description="Seed of everything random in the fit.")
     threads: int | None = Field(
         None, ge=1, description="Threads of the fit, part of the recipe because sums are rounded by them; by default 2."
@@ -158,8 +173,15 @@ class Training(Record):
     @field_validator("params")
     @classmethod
     def _ours(cls, value: dict[str, Any]) -> dict[str, Any]:
-        ours = {"seed": "training.seed", "nthread": "training.threads", "n_jobs": "training.threads", "device": "training.device",
-                "objective": "target.task", "num_class": "target.task", "random_state": "training.seed"}
+        ours = {
+            "seed": "training.seed",
+            "nthread": "training.threads",
+            "n_jobs": "training.threads",
+            "device": "training.device",
+            "objective": "target.task",
+            "num_class": "target.task",
+            "random_state": "training.seed",
+        }
         for key in value:
             if key in ours:
                 raise ValueError(f"{key} is set by {ours[key]}")
@@ -182,23 +204,33 @@ class Approval(Record):
     """Whether a person stands between a PASS and the promotion."""
 
     required: Literal["never", "always"] = Field("never", description="When a person must approve in the Airflow UI.")
-    approvers: tuple[str, ...] = Field((), description="Airflow users who may; with none named, anybody who may act on the DAG.")
+    approvers: tuple[str, ...] = Field(
+        (), description="Airflow users who may; with none named, anybody who may act on the DAG."
+    )
     timeout_hours: float = Field(12.0, gt=0, description="No answer within this time means no.")
 
 
 class PipelineSpec(Record):
     """One model's continuous training."""
 
-    name: Identifier = Field(description="The file's name without .yaml; the name of the model in MLflow and of the DAG.")
-    description: str = Field(min_length=1, description="What the model is for; shown in Airflow, MLflow and the report.")
+    name: Identifier = Field(
+        description="The file's name without .yaml; the name of the model in MLflow and of the DAG."
+    )
+    description: str = Field(
+        min_length=1, description="What the model is for; shown in Airflow, MLflow and the report."
+    )
     owner: Owner = Field(description="Who answers for the model.")
-    schedule: str | None = Field("0 3 * * *", description="Cron expression in UTC for the nightly run; null for manual runs only.")
+    schedule: str | None = Field(
+        "0 3 * * *", description="Cron expression in UTC for the nightly run; null for manual runs only."
+    )
     start: date = Field(date(2024, 1, 1), description="First cutoff that a backfill may ask for.")
     tags: tuple[str, ...] = Field((), description="Tags of the DAG.")
     source: Source = Field(description="The data that is learnt from.")
     window: Window = Field(description="Which days a night reads.")
     validation: Validation = Field(description="The suite, and what happens to data that breaks it.")
-    features: Identifier = Field(description="`features/<features>.sql`, one query that DuckDB runs for training and scoring alike.")
+    features: Identifier = Field(
+        description="`features/<features>.sql`, one query that DuckDB runs for training and scoring alike."
+    )
     target: Target = Field(description="What is predicted.")
     training: Training = Field(Training(), description="How the booster is fitted.")
     league: League = Field(League(), description="Who scores each new day in shadow.")
@@ -211,21 +243,37 @@ class PipelineSpec(Record):
         task = self.target.task
         for i, gate in enumerate(self.gates):
             if isinstance(gate, BoundGate) and gate.metric not in METRICS[task]:
-                raise ValueError(f"gates[{i}].metric: {gate.metric} is no metric of a {task} task; there are: {', '.join(METRICS[task])}")
+                raise ValueError(
+                    f"gates[{i}].metric: {gate.metric} is no metric of a {task} task; there are: {', '.join(METRICS[task])}"
+                )
             if isinstance(gate, ChampionGate | EvidenceGate) and gate.loss not in LOSSES[task]:
-                raise ValueError(f"gates[{i}].loss: {gate.loss} is no loss of a {task} task; there are: {', '.join(LOSSES[task])}")
-            if isinstance(gate, BoundGate) and gate.slice and gate.slice.partition("=")[0] not in self.evaluation.slices:
-                raise ValueError(f"gates[{i}].slice: {gate.slice!r} is not `column=value` with a column of evaluation.slices")
+                raise ValueError(
+                    f"gates[{i}].loss: {gate.loss} is no loss of a {task} task; there are: {', '.join(LOSSES[task])}"
+                )
+            if (
+                isinstance(gate, BoundGate)
+                and gate.slice
+                and gate.slice.partition("=")[0] not in self.evaluation.slices
+            ):
+                raise ValueError(
+                    f"gates[{i}].slice: {gate.slice!r} is not `column=value` with a column of evaluation.slices"
+                )
             if isinstance(gate, ChampionGate) and gate.min_days > self.window.holdout_days:
-                raise ValueError(f"gates[{i}].min_days: {gate.min_days} days can never be had of window.holdout_days: {self.window.holdout_days}")
+                raise ValueError(
+                    f"gates[{i}].min_days: {gate.min_days} days can never be had of window.holdout_days: {self.window.holdout_days}"
+                )
         if not any(isinstance(gate, BoundGate) for gate in self.gates):
-            raise ValueError("gates: at least one gate of kind 'bound' is needed; without a champion nothing else could refuse a model")
+            raise ValueError(
+                "gates: at least one gate of kind 'bound' is needed; without a champion nothing else could refuse a model"
+            )
         return self
 
     def windows(self, cutoff: date) -> Windows:
         """Cut the night's days."""
         w = self.window
-        return windows(cutoff, days=w.days, holdout_days=w.holdout_days, stop_days=w.stop_days, label_delay_days=w.label_delay_days)
+        return windows(
+            cutoff, days=w.days, holdout_days=w.holdout_days, stop_days=w.stop_days, label_delay_days=w.label_delay_days
+        )
 
     def side_span(self, table: SideTable, cutoff: date) -> Span:
         """Return the days of a side table that the night reads: up to the cutoff, never later."""
@@ -254,12 +302,16 @@ class Pipeline(Record):
     @property
     def scope(self) -> str:
         """The sha256 of what the spec reads; nights of one scope share pins."""
-        return digest({"source": self.spec.source.model_dump(mode="json"), "window": self.spec.window.model_dump(mode="json")})
+        return digest(
+            {"source": self.spec.source.model_dump(mode="json"), "window": self.spec.window.model_dump(mode="json")}
+        )
 
     @property
     def suite_digest(self) -> str:
         """The sha256 of the suite, and of how its data is read."""
-        source = self.spec.source.model_dump(mode="json", include={"format", "columns", "null_values", "delimiter", "partition"})
+        source = self.spec.source.model_dump(
+            mode="json", include={"format", "columns", "null_values", "delimiter", "partition"}
+        )
         return digest({"suite": self.suite, "source": source})
 
 
@@ -331,7 +383,11 @@ def _override(data: dict[str, Any], dotted: str, value: Any, file: str) -> None:
 
 def _problem(file: str, error: dict[str, Any]) -> Problem:
     """Turn a pydantic error into words: the key, what was found, and the choices."""
-    loc = [part for part in error["loc"] if part not in {"path", "column", "bound", "champion", "evidence"} or error["type"] == "extra_forbidden"]
+    loc = [
+        part
+        for part in error["loc"]
+        if part not in {"path", "column", "bound", "champion", "evidence"} or error["type"] == "extra_forbidden"
+    ]
     key = "".join(f"[{p}]" if isinstance(p, int) else f".{p}" for p in loc).lstrip(".")
     found = error.get("input")
     shown = "" if isinstance(found, dict | list) or error["type"] == "missing" else f", found {found!r}"
@@ -351,7 +407,9 @@ def _fields_at(loc: tuple[str | int, ...]) -> list[str]:
     current: Any = PipelineSpec
     for part in loc:
         models = list(_models(current))
-        field = next((m.model_fields[part].annotation for m in models if isinstance(part, str) and part in m.model_fields), None)
+        field = next(
+            (m.model_fields[part].annotation for m in models if isinstance(part, str) and part in m.model_fields), None
+        )
         if field is not None:
             current = field
         else:  # an index, a mapping's key, or the tag of a union
@@ -381,13 +439,21 @@ def _suite(home: Path, name: str, spec: Path, problems: list[Problem]) -> dict[s
         return {}
     expectations = suite.get("expectations") if isinstance(suite, dict) else None
     if not isinstance(suite, dict) or not isinstance(expectations, list) or not expectations:
-        problems.append(Problem(str(path), "expectations", "a suite without expectations checks nothing; add at least one"))
+        problems.append(
+            Problem(str(path), "expectations", "a suite without expectations checks nothing; add at least one")
+        )
         return {}
     for i, expectation in enumerate(expectations):
         if not isinstance(expectation, dict) or not isinstance(expectation.get("type"), str):
             problems.append(Problem(str(path), f"expectations[{i}]", 'expected {"type": "expect_…", "kwargs": {…}}'))
         elif expectation.get("severity", "critical") not in {"critical", "warning", "info"}:
-            problems.append(Problem(str(path), f"expectations[{i}].severity", f"found {expectation['severity']!r}; choices: critical, warning, info"))
+            problems.append(
+                Problem(
+                    str(path),
+                    f"expectations[{i}].severity",
+                    f"found {expectation['severity']!r}; choices: critical, warning, info",
+                )
+            )
     return suite
 
 
@@ -402,4 +468,8 @@ def _sql(home: Path, name: str, spec: Path, problems: list[Problem]) -> str:
 
 def json_schema() -> dict[str, Any]:
     """Return the JSON Schema of a pipeline file, for editors."""
-    return {"$schema": "https://json-schema.org/draft/2020-12/schema", "title": "Ratchet pipeline", **PipelineSpec.model_json_schema()}
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "title": "Ratchet pipeline",
+        **PipelineSpec.model_json_schema(),
+    }

@@ -27,7 +27,9 @@ class ObjectLedger:
             try:
                 found.append(LedgerEntry.model_validate_json(self._store.get(stored.uri)))
             except ValidationError as exc:
-                raise LedgerBroken(pipeline, seq, f"{stored.uri} is not a ledger entry: {exc.errors()[0]['msg']}") from exc
+                raise LedgerBroken(
+                    pipeline, seq, f"{stored.uri} is not a ledger entry: {exc.errors()[0]['msg']}"
+                ) from exc
         return verified(pipeline, found)
 
     def append(self, entry: LedgerEntry) -> None:

@@ -19,7 +19,7 @@ def metrics(task: Task, y: Floats, predictions: Floats) -> dict[str, float | Non
     ``calibration`` is the mean prediction over the observed rate (1 is perfect). Rows of a class that the model never met
     (label −1) count as errors.
     """
-    from sklearn import metrics as sk  # noqa: PLC0415
+    from sklearn import metrics as sk
 
     if len(y) == 0:
         return {}

@@ -47,36 +47,49 @@ class MlflowRegistry:
         os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "30")
         os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
         os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")  # standard output is ours
-        from mlflow import MlflowClient  # noqa: PLC0415
+        from mlflow import MlflowClient
 
         return MlflowClient(self.tracking_uri, self.tracking_uri)
 
     def start_run(self, pipeline: str, run_key: str, name: str, tags: Mapping[str, str]) -> str:
         """See ``ports.Registry.start_run``."""
         with _translated(f"starting a run of {pipeline}"):
-            run = self.client.create_run(self._experiment(pipeline), run_name=name, tags={**tags, "ratchet.run_key": run_key})
+            run = self.client.create_run(
+                self._experiment(pipeline), run_name=name, tags={**tags, "ratchet.run_key": run_key}
+            )
             return str(run.info.run_id)
 
     def log(
-        self, run_id: str, *, params: Mapping[str, str] | None = None, metrics: Mapping[str, float] | None = None,
-        curves: Mapping[str, Sequence[float]] | None = None, tags: Mapping[str, str] | None = None,
+        self,
+        run_id: str,
+        *,
+        params: Mapping[str, str] | None = None,
+        metrics: Mapping[str, float] | None = None,
+        curves: Mapping[str, Sequence[float]] | None = None,
+        tags: Mapping[str, str] | None = None,
         files: Mapping[str, bytes] | None = None,
     ) -> None:
         """See ``ports.Registry.log``."""
-        from mlflow.entities import Metric, Param, RunTag  # noqa: PLC0415
+        from mlflow.entities import Metric, Param, RunTag
 
         now = int(time.time() * 1000)
         points = [Metric(name, value, now, 0) for name, value in (metrics or {}).items()]
         points += [Metric(name, v, now, i) for name, values in (curves or {}).items() for i, v in enumerate(values)]
         given = [Param(name, value[:6000]) for name, value in list((params or {}).items())[:_MOST_PARAMS]]
         with _translated(f"logging to run {run_id}"):
-            self.client.log_batch(run_id, metrics=points[:1000], params=given, tags=[RunTag(k, v[:5000]) for k, v in (tags or {}).items()])
+            self.client.log_batch(
+                run_id, metrics=points[:1000], params=given, tags=[RunTag(k, v[:5000]) for k, v in (tags or {}).items()]
+            )
             if files:
                 self._upload(run_id, files, "")
 
     def log_model(self, run_id: str, files: ModelFiles) -> None:
         """See ``ports.Registry.log_model``."""
-        self._upload(run_id, {**_described(files, run_id), **{f"data/{name}": data for name, data in files.files.items()}}, "model")
+        self._upload(
+            run_id,
+            {**_described(run_id), **{f"data/{name}": data for name, data in files.files.items()}},
+            "model",
+        )
 
     def _upload(self, run_id: str, files: Mapping[str, bytes], path: str) -> None:
         with tempfile.TemporaryDirectory(prefix="ratchet-") as folder:
@@ -102,7 +115,9 @@ class MlflowRegistry:
         tags = {f"ratchet.{name}": version[name] for name in _TAGS}
         with _translated(f"registering a version of {pipeline}"):
             self._ensure_model(pipeline)
-            made = self.client.create_model_version(pipeline, source=f"runs:/{run_id}/model", run_id=run_id, tags=tags, await_creation_for=None)
+            made = self.client.create_model_version(
+                pipeline, source=f"runs:/{run_id}/model", run_id=run_id, tags=tags, await_creation_for=None
+            )
             return _version(made, tags)
 
     def version_of(self, pipeline: str, run_key: str) -> ModelVersion | None:
@@ -136,14 +151,20 @@ class MlflowRegistry:
         if not folder.is_dir():
             folder.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
             with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".pull-") as made:
-                with _translated(f"downloading the model of run {run_id}", f"{self.tracking_uri} run {run_id} artifact model/data"):
+                with _translated(
+                    f"downloading the model of run {run_id}", f"{self.tracking_uri} run {run_id} artifact model/data"
+                ):
                     got = Path(self.client.download_artifacts(run_id, "model/data", made))
-                with contextlib.suppress(OSError):  # another process was faster; both hold the same bytes, checked below
+                with contextlib.suppress(
+                    OSError
+                ):  # another process was faster; both hold the same bytes, checked below
                     got.rename(folder)
         try:
             files = {name: (folder / name).read_bytes() for name in _FILES}
         except FileNotFoundError as exc:
-            raise ObjectNotFound(f"{self.tracking_uri} run {run_id} artifact model/data/{Path(exc.filename).name}") from exc
+            raise ObjectNotFound(
+                f"{self.tracking_uri} run {run_id} artifact model/data/{Path(exc.filename).name}"
+            ) from exc
         found = files_digest(files)
         if found != digest:
             _remove(folder)  # once the artifact is mended, a bad copy must not stand in its way
@@ -173,7 +194,7 @@ class MlflowRegistry:
 
     def _experiment(self, pipeline: str) -> str:
         if pipeline not in self._experiments:
-            from mlflow.exceptions import MlflowException  # noqa: PLC0415
+            from mlflow.exceptions import MlflowException
 
             found = self.client.get_experiment_by_name(pipeline)
             if found is None:
@@ -186,7 +207,7 @@ class MlflowRegistry:
         return self._experiments[pipeline]
 
     def _ensure_model(self, pipeline: str) -> None:
-        from mlflow.exceptions import MlflowException  # noqa: PLC0415
+        from mlflow.exceptions import MlflowException
 
         try:
             self.client.create_registered_model(pipeline)
@@ -204,22 +225,29 @@ def _remove(folder: Path) -> None:
 
 
 def _version(found: Any, tags: Mapping[str, str]) -> ModelVersion:
-    return ModelVersion(
-        version=int(found.version), mlflow_run_id=found.run_id,
-        created=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(found.creation_timestamp / 1000)),
-        **{name: tags[f"ratchet.{name}"] for name in _TAGS},  # type: ignore[arg-type]  pydantic reads the dates
+    return ModelVersion.model_validate(
+        {
+            "version": int(found.version),
+            "mlflow_run_id": found.run_id,
+            "created": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(found.creation_timestamp / 1000)),
+            **{name: tags[f"ratchet.{name}"] for name in _TAGS},
+        }
     )
 
 
-def _described(files: ModelFiles, run_id: str) -> dict[str, bytes]:
+def _described(run_id: str) -> dict[str, bytes]:
     """Return the files that make the model an MLflow pyfunc of data only: no pickle, no code."""
-    from mlflow.models import Model  # noqa: PLC0415
-    from mlflow.pyfunc import add_to_model  # noqa: PLC0415
+    from mlflow.models import Model
+    from mlflow.pyfunc import add_to_model
 
     needs = [f"{name}=={installed(name)}" for name in _SCORING_NEEDS]
     model = Model(artifact_path="model", run_id=run_id)
     add_to_model(model, loader_module="ratchet.adapters.pyfunc", data="data", python_env="python_env.yaml")
-    python_env = {"python": platform.python_version(), "build_dependencies": [], "dependencies": ["-r requirements.txt"]}
+    python_env = {
+        "python": platform.python_version(),
+        "build_dependencies": [],
+        "dependencies": ["-r requirements.txt"],
+    }
     return {
         "MLmodel": model.to_yaml().encode(),
         "requirements.txt": "\n".join(needs).encode(),
@@ -230,7 +258,7 @@ def _described(files: ModelFiles, run_id: str) -> dict[str, bytes]:
 @contextlib.contextmanager
 def _translated(doing: str, artifact: str | None = None) -> Iterator[None]:
     """Turn MLflow's errors into ours."""
-    from mlflow.exceptions import MlflowException  # noqa: PLC0415
+    from mlflow.exceptions import MlflowException
 
     try:
         yield

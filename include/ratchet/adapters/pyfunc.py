@@ -33,18 +33,21 @@ class RawRowsModel:
         self._sql = (folder / "features.sql").read_text()
         self._schema = ModelSchema.model_validate_json((folder / "schema.json").read_bytes())
 
-    def predict(self, model_input: pd.DataFrame | Mapping[str, pd.DataFrame], params: Mapping[str, Any] | None = None) -> Any:
-        """Score raw rows.
+    def predict(
+        self,
+        model_input: pd.DataFrame | Mapping[str, pd.DataFrame],
+        params: Mapping[str, Any] | None = None,  # noqa: ARG002
+    ) -> Any:
+        """Score raw rows; ``params`` is what MLflow hands in, and not used.
 
         Args:
             model_input: the rows, or ``rows`` and the side tables by name. Each table needs ``dt``, the day of each row.
-            params: none are known.
 
         Raises:
             DataRejected: ``schema``, when a table or column that the query reads is missing, or cannot be read as its type.
         """
-        import duckdb  # noqa: PLC0415
-        import pandas as pd  # noqa: PLC0415
+        import duckdb
+        import pandas as pd
 
         tables = {"rows": model_input} if isinstance(model_input, pd.DataFrame) else dict(model_input)
         with duckdb.connect(config={"TimeZone": "UTC"}) as con:
@@ -53,15 +56,24 @@ class RawRowsModel:
                     raise DataRejected("schema", f"table {name!r} is missing; predict takes {{'rows': …, '{name}': …}}")
                 missing = [c for c in columns if c not in tables[name].columns and c != "row_id"]
                 if missing:
-                    raise DataRejected("schema", f"table {name!r} lacks {', '.join(missing)}; it has {', '.join(map(str, tables[name].columns))}")
+                    raise DataRejected(
+                        "schema",
+                        f"table {name!r} lacks {', '.join(missing)}; it has {', '.join(map(str, tables[name].columns))}",
+                    )
                 given = tables[name].assign(row_id=range(len(tables[name]))) if name == "rows" else tables[name]
                 con.register(f"given_{name}", given)
                 casts = ", ".join(f'CAST("{c}" AS {kind}) AS "{c}"' for c, kind in columns.items())
                 con.execute(f'CREATE TABLE "{name}" AS SELECT {casts} FROM "given_{name}"')
             try:
-                frame = con.execute(f"SELECT * FROM ({self._sql.rstrip().rstrip(';')}\n) ORDER BY row_id").to_arrow_table()
+                frame = con.execute(
+                    f"SELECT * FROM ({self._sql.rstrip().rstrip(';')}\n) ORDER BY row_id"
+                ).to_arrow_table()
             except duckdb.Error as exc:
                 raise DataRejected("schema", f"the features query does not run over these rows: {exc}") from exc
         scores = predict(self._booster, self._schema, frame)
         index = pd.Index(frame["row_id"].to_pylist(), name="row")
-        return pd.DataFrame(scores, index=index, columns=list(self._schema.classes)) if scores.ndim > 1 else pd.Series(scores, index=index, name="prediction")
+        return (
+            pd.DataFrame(scores, index=index, columns=list(self._schema.classes))
+            if scores.ndim > 1
+            else pd.Series(scores, index=index, name="prediction")
+        )

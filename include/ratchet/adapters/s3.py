@@ -55,16 +55,24 @@ class S3Store:
     @cached_property
     def client(self) -> Any:
         """The boto3 client; built on first use because building it takes a tenth of a second."""
-        import boto3  # noqa: PLC0415
-        from botocore.config import Config  # noqa: PLC0415
+        import boto3
+        from botocore.config import Config
 
         config = Config(
-            connect_timeout=5, read_timeout=30, max_pool_connections=_PARALLEL * 2,
+            connect_timeout=5,
+            read_timeout=30,
+            max_pool_connections=_PARALLEL * 2,
             retries={"mode": "standard", "max_attempts": _TRIES},
             s3={"addressing_style": "path" if self._endpoint else "auto"},
-            request_checksum_calculation="when_required", response_checksum_validation="when_required",
+            request_checksum_calculation="when_required",
+            response_checksum_validation="when_required",
         )
-        return boto3.client("s3", endpoint_url=self._endpoint, config=config, region_name=os.environ.get("AWS_DEFAULT_REGION") or "us-east-1")
+        return boto3.client(
+            "s3",
+            endpoint_url=self._endpoint,
+            config=config,
+            region_name=os.environ.get("AWS_DEFAULT_REGION") or "us-east-1",
+        )
 
     def list(self, uri: str, *, versions: bool = False) -> Iterator[StoredObject]:
         """See ``ports.ObjectStore.list``."""
@@ -77,7 +85,9 @@ class S3Store:
                         continue
                     version = item.get("VersionId")
                     yield StoredObject(
-                        uri=self._uri(bucket, item["Key"]), size=item["Size"], etag=item["ETag"],
+                        uri=self._uri(bucket, item["Key"]),
+                        size=item["Size"],
+                        etag=item["ETag"],
                         version=None if version in {None, "null"} else version,
                     )
 
@@ -95,7 +105,11 @@ class S3Store:
     def put(self, uri: str, data: bytes, content_type: str = "application/json") -> None:
         """See ``ports.ObjectStore.put``."""
         bucket, key = self._split(uri)
-        self._with_bucket(bucket, f"writing {uri}", lambda: self.client.put_object(Bucket=bucket, Key=key, Body=data, ContentType=content_type))
+        self._with_bucket(
+            bucket,
+            f"writing {uri}",
+            lambda: self.client.put_object(Bucket=bucket, Key=key, Body=data, ContentType=content_type),
+        )
 
     def create(self, uri: str, data: bytes, content_type: str = "application/json") -> None:
         """See ``ports.ObjectStore.create``."""
@@ -180,7 +194,7 @@ class S3Store:
 
     def _whole(self, uri: str, read: Callable[[], T], found: StoredObject | None = None) -> T:
         """Read a body, and again when it breaks off half-way: botocore retries requests, not bodies."""
-        from botocore.exceptions import BotoCoreError  # noqa: PLC0415
+        from botocore.exceptions import BotoCoreError
         from urllib3.exceptions import HTTPError  # noqa: PLC0415
 
         for tries in range(1, _TRIES + 1):
@@ -188,7 +202,9 @@ class S3Store:
                 with _translated(uri, f"reading {uri}", found):
                     return read()
             except (ServiceError, ArtifactTampered) as exc:
-                broken = isinstance(exc.__cause__, BotoCoreError | HTTPError | OSError) or isinstance(exc, ObjectChanged | ArtifactTampered)
+                broken = isinstance(exc.__cause__, BotoCoreError | HTTPError | OSError) or isinstance(
+                    exc, ObjectChanged | ArtifactTampered
+                )
                 if tries == _TRIES or not broken or (isinstance(exc, ObjectChanged) and exc.__cause__ is not None):
                     raise
                 time.sleep(_BACKOFF * 2**tries)
@@ -222,7 +238,7 @@ class S3Store:
 @contextlib.contextmanager
 def _translated(uri: str, doing: str, found: StoredObject | None = None) -> Iterator[None]:
     """Turn botocore's errors into ours."""
-    from botocore.exceptions import BotoCoreError, ClientError  # noqa: PLC0415
+    from botocore.exceptions import BotoCoreError, ClientError
     from urllib3.exceptions import HTTPError  # noqa: PLC0415
 
     try:

@@ -28,7 +28,11 @@ if TYPE_CHECKING:
 
 RESERVED = ("row_id", "dt", "target")
 _EVAL_METRIC: dict[Task, str] = {"binary": "logloss", "multiclass": "mlogloss", "regression": "rmse"}
-_OBJECTIVE: dict[Task, str] = {"binary": "binary:logistic", "multiclass": "multi:softprob", "regression": "reg:squarederror"}
+_OBJECTIVE: dict[Task, str] = {
+    "binary": "binary:logistic",
+    "multiclass": "multi:softprob",
+    "regression": "reg:squarederror",
+}
 
 
 class XgbTrainer:
@@ -37,36 +41,59 @@ class XgbTrainer:
     def fit(self, frame: FeatureFrame, days: Windows, plan: TrainingPlan, query: FeatureQuery) -> Fit:
         """See ``ports.Trainer.fit``."""
         import pyarrow.compute as pc  # noqa: PLC0415
-        import xgboost as xgb  # noqa: PLC0415
+        import xgboost as xgb
 
         dt = frame.table["dt"]
         fit = frame.table.filter(pc.less_equal(dt, days.fit.last))
         stop = frame.table.filter(pc.and_(pc.greater_equal(dt, days.stop.first), pc.less_equal(dt, days.stop.last)))
         for part, name, span in ((fit, "fit", days.fit), (stop, "early-stopping", days.stop)):
             if part.num_rows == 0:
-                raise DataRejected("empty", f"no labelled row in the {name} days {span}; widen the window or land the missing partitions")
+                raise DataRejected(
+                    "empty",
+                    f"no labelled row in the {name} days {span}; widen the window or land the missing partitions",
+                )
         classes = _classes(plan.task, fit)
         features = _features(fit)
         schema = ModelSchema(
-            task=plan.task, features=features, classes=classes, best_iteration=0,
+            task=plan.task,
+            features=features,
+            classes=classes,
+            best_iteration=0,
             tables={name: dict(columns) for name, columns in frame.columns.items()},
-            hidden=tuple(query.hidden), target=query.target,
+            hidden=tuple(query.hidden),
+            target=query.target,
         )
         train = xgb.QuantileDMatrix(matrix(schema, fit), labels(schema, fit), **_described(schema))
-        known = labels(schema, stop) >= 0 if classes else np.ones(stop.num_rows, bool)  # a class first met here cannot be watched
-        watch = xgb.QuantileDMatrix(matrix(schema, stop)[known], labels(schema, stop)[known], ref=train, **_described(schema))
+        known = (
+            labels(schema, stop) >= 0 if classes else np.ones(stop.num_rows, bool)
+        )  # a class first met here cannot be watched
+        watch = xgb.QuantileDMatrix(
+            matrix(schema, stop)[known], labels(schema, stop)[known], ref=train, **_described(schema)
+        )
         params = {
-            "eval_metric": _EVAL_METRIC[plan.task], **plan.params, "objective": _OBJECTIVE[plan.task], "seed": plan.seed,
-            "nthread": plan.threads, "device": plan.device, **({"num_class": len(classes)} if plan.task == "multiclass" else {}),
+            "eval_metric": _EVAL_METRIC[plan.task],
+            **plan.params,
+            "objective": _OBJECTIVE[plan.task],
+            "seed": plan.seed,
+            "nthread": plan.threads,
+            "device": plan.device,
+            **({"num_class": len(classes)} if plan.task == "multiclass" else {}),
         }
         curves: dict[str, dict[str, list[float]]] = {}
         try:
             booster = xgb.train(
-                params, train, plan.rounds, evals=[(watch, "stop")], early_stopping_rounds=plan.early_stopping_rounds,
-                evals_result=curves, verbose_eval=False,
+                params,
+                train,
+                plan.rounds,
+                evals=[(watch, "stop")],
+                early_stopping_rounds=plan.early_stopping_rounds,
+                evals_result=curves,
+                verbose_eval=False,
             )
         except (xgb.core.XGBoostError, ValueError, TypeError) as exc:
-            raise SpecInvalid([Problem("spec", "training.params", f"XGBoost refused them: {_first_line(exc)}")]) from exc
+            raise SpecInvalid(
+                [Problem("spec", "training.params", f"XGBoost refused them: {_first_line(exc)}")]
+            ) from exc
         best = int(booster.best_iteration)
         # Only the rounds that score are kept: whoever loads the booster by other means gets the same predictions.
         kept = booster[: best + 1]
@@ -75,7 +102,9 @@ class XgbTrainer:
         total = sum(gain.values()) or 1.0
         return Fit(
             files=ModelFiles(
-                booster=bytes(kept.save_raw("ubj")), features=query.sql, schema_=schema.model_copy(update={"best_iteration": best})
+                booster=bytes(kept.save_raw("ubj")),
+                features=query.sql,
+                schema_=schema.model_copy(update={"best_iteration": best}),
             ),
             curves={name: tuple(values) for name, values in curves["stop"].items()},
             importance={f.name: gain.get(f.name, 0.0) / total for f in features},
@@ -111,7 +140,7 @@ class XgbTrainer:
 
 def predict(booster: bytes, schema: ModelSchema, table: pa.Table) -> Floats:
     """Score rows with a booster's bytes."""
-    import xgboost as xgb  # noqa: PLC0415
+    import xgboost as xgb
 
     model = xgb.Booster()
     model.load_model(bytearray(booster))
@@ -133,11 +162,16 @@ def matrix(schema: ModelSchema, table: pa.Table) -> Any:
     columns = np.empty((table.num_rows, len(schema.features)), dtype=np.float32)
     for i, feature in enumerate(schema.features):
         if feature.name not in table.column_names:
-            raise DataRejected("schema", f"feature {feature.name} is missing; the query returned {', '.join(table.column_names)}")
+            raise DataRejected(
+                "schema", f"feature {feature.name} is missing; the query returned {', '.join(table.column_names)}"
+            )
         values = table[feature.name]
         found = _kind(feature.name, values.type)
         if found != feature.kind and not pa.types.is_null(values.type):
-            raise DataRejected("schema", f"feature {feature.name} is a {found} ({values.type}), the model was trained on a {feature.kind}")
+            raise DataRejected(
+                "schema",
+                f"feature {feature.name} is a {found} ({values.type}), the model was trained on a {feature.kind}",
+            )
         if feature.kind == "category":
             values = pc.index_in(values.cast(pa.string()), value_set=pa.array(feature.categories, pa.string()))
         columns[:, i] = values.cast(pa.float32(), safe=False).to_numpy()
@@ -169,10 +203,20 @@ def _classes(task: Task, fit: pa.Table) -> tuple[str, ...]:
             raise SpecInvalid([Problem("spec", "target.sql", f"a regression needs a number, found {kind}")])
         return ()
     if len(met) < 2:  # noqa: PLR2004  classes
-        raise DataRejected("one_class", f"all {fit.num_rows} rows of the fit have target {met[0]}; there is nothing to tell apart")
+        raise DataRejected(
+            "one_class", f"all {fit.num_rows} rows of the fit have target {met[0]}; there is nothing to tell apart"
+        )
     if task == "binary":
         if not pa.types.is_boolean(kind) and {float(v) for v in met if _is_number(v)} != {0.0, 1.0}:
-            raise SpecInvalid([Problem("spec", "target.sql", f"a binary target must be BOOLEAN or 0/1, found {kind}: {', '.join(sorted(met)[:5])}")])
+            raise SpecInvalid(
+                [
+                    Problem(
+                        "spec",
+                        "target.sql",
+                        f"a binary target must be BOOLEAN or 0/1, found {kind}: {', '.join(sorted(met)[:5])}",
+                    )
+                ]
+            )
         return ("0", "1")
     return tuple(sorted(met))
 
@@ -211,7 +255,15 @@ def _kind(name: str, kind: pa.DataType) -> Any:
         return "category"
     if t.is_boolean(kind) or t.is_integer(kind) or t.is_floating(kind) or t.is_decimal(kind) or t.is_null(kind):
         return "number"
-    raise SpecInvalid([Problem("features", name, f"a {kind} is neither a number nor a text; cast it in the query, for example epoch({name})")])
+    raise SpecInvalid(
+        [
+            Problem(
+                "features",
+                name,
+                f"a {kind} is neither a number nor a text; cast it in the query, for example epoch({name})",
+            )
+        ]
+    )
 
 
 def _described(schema: ModelSchema) -> dict[str, Any]:

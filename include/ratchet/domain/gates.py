@@ -10,17 +10,29 @@ from __future__ import annotations
 
 from enum import StrEnum
 from math import isfinite
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from ratchet.domain.models import Task
 from ratchet.domain.records import Record
 from ratchet.domain.statistics import Evidence, e_process, lower_and_upper
 
+if TYPE_CHECKING:
+    from ratchet.domain.models import Task
+
 Loss = Literal["log_loss", "brier", "zero_one", "squared_error", "absolute_error"]
 Metric = Literal[
-    "auc", "pr_auc", "log_loss", "brier", "accuracy", "balanced_accuracy", "macro_f1", "rmse", "mae", "r2", "calibration"
+    "auc",
+    "pr_auc",
+    "log_loss",
+    "brier",
+    "accuracy",
+    "balanced_accuracy",
+    "macro_f1",
+    "rmse",
+    "mae",
+    "r2",
+    "calibration",
 ]
 
 LOSSES: dict[Task, tuple[Loss, ...]] = {
@@ -81,7 +93,10 @@ class EvidenceGate(Record):
     loss: Loss = Field(description="The row loss whose daily differences are the evidence.")
     margin: float = Field(0.0, ge=0, description="How much worse, in units of the loss, still counts as no worse.")
     wrong_promotions_per_quarter: float = Field(
-        0.05, gt=0, lt=1, description="The bound on promotions of challengers that are no better; 1/E must fall below it."
+        0.05,
+        gt=0,
+        lt=1,
+        description="The bound on promotions of challengers that are no better; 1/E must fall below it.",
     )
     min_days: int = Field(5, ge=1, description="Fewer days of evidence than this never decide.")
 
@@ -157,7 +172,10 @@ class CaseForPromotion(Record):
 def judge(case: CaseForPromotion, gates: tuple[Gate, ...]) -> Verdict:
     """Turn evidence into a verdict. Total: every input gives one, nothing raises, and nothing passes by accident."""
     checks = [_check(gate, case) for gate in gates]
-    checks.append(case.smoke or Check(name="smoke test", outcome=Outcome.UNDECIDED, reason="the registered artifact was not tried"))
+    checks.append(
+        case.smoke
+        or Check(name="smoke test", outcome=Outcome.UNDECIDED, reason="the registered artifact was not tried")
+    )
     outcomes = {check.outcome for check in checks}
     bound = any(isinstance(gate, BoundGate) for gate in gates)
     if not bound and not case.champion:
@@ -179,7 +197,11 @@ def _check(gate: BoundGate | ChampionGate | EvidenceGate, case: CaseForPromotion
     if not case.champion:
         return Check(name=gate.name, outcome=Outcome.NOT_APPLICABLE, reason="no champion yet: this is the bootstrap")
     if case.champion_problem:
-        return Check(name=gate.name, outcome=Outcome.UNDECIDED, reason=f"the champion cannot be compared: {case.champion_problem}")
+        return Check(
+            name=gate.name,
+            outcome=Outcome.UNDECIDED,
+            reason=f"the champion cannot be compared: {case.champion_problem}",
+        )
     return _paired(gate, case) if isinstance(gate, ChampionGate) else _evidence(gate, case)
 
 
@@ -212,7 +234,9 @@ def _paired(gate: ChampionGate, case: CaseForPromotion) -> Check:
     if not all(isfinite(x) for x in differences):
         return check(Outcome.UNDECIDED, "a daily loss is not a finite number")
     if len(differences) < gate.min_days:
-        return check(Outcome.UNDECIDED, f"{len(differences)} days that neither model has seen, {gate.min_days} are needed")
+        return check(
+            Outcome.UNDECIDED, f"{len(differences)} days that neither model has seen, {gate.min_days} are needed"
+        )
     mean, low, high = lower_and_upper(differences, gate.confidence)
     if not all(isfinite(x) for x in (mean, low, high)):
         return check(Outcome.UNDECIDED, "the daily differences are too large to compare")

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from datetime import date
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from ratchet.domain.records import Record, digest
 from ratchet.errors import LedgerBroken
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 GENESIS = "0" * 64
 
@@ -86,7 +88,10 @@ def promotion_plan(head: LedgerEntry | None, *, run_key: str, cutoff: date, judg
     if head.champion.run_key == run_key:
         return "done", f"version {head.champion.version} of this run is the champion already (entry {head.seq})"
     if head.seq != judged_against:
-        return "superseded", f"it was judged against entry {judged_against or 'none'}, but entry {head.seq} has come since"
+        return (
+            "superseded",
+            f"it was judged against entry {judged_against or 'none'}, but entry {head.seq} has come since",
+        )
     if head.champion.cutoff > cutoff:
         return "superseded", f"the champion knows data up to {head.champion.cutoff}, this run only up to {cutoff}"
     return "append", f"it follows entry {head.seq}"

@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ratchet.domain.gates import Loss
-
 if TYPE_CHECKING:
+    from ratchet.domain.gates import Loss
+
     Floats = np.ndarray[Any, np.dtype[np.float64]]
 
 CLIP = 0.002  # probabilities are clipped to [.002, .998], so that one confident error does not decide a day (GATES)
@@ -22,20 +22,22 @@ def row_losses(loss: Loss, y: Floats, predictions: Floats) -> Floats:
         y: labels of shape (n,): 0/1, class number (−1: a class that the model never met), or value.
         predictions: of shape (n,) or (n, classes).
     """
-    if loss == "squared_error":
-        return (y - predictions) ** 2
-    if loss == "absolute_error":
-        return np.abs(y - predictions)
+    losses: Floats
+    if loss in {"squared_error", "absolute_error"}:
+        losses = np.abs(y - predictions)
+        return losses if loss == "absolute_error" else losses * losses
     p = np.column_stack([1 - predictions, predictions]) if predictions.ndim == 1 else predictions
     known = y >= 0
     truth = np.zeros_like(p)
     truth[np.flatnonzero(known), y[known].astype(np.int64)] = 1.0
     if loss == "log_loss":
         of_truth = (p * truth).sum(axis=1)
-        return -np.log(np.clip(of_truth, CLIP, 1 - CLIP))
-    if loss == "brier":
-        return ((p - truth) ** 2).sum(axis=1) / (2.0 if predictions.ndim == 1 else 1.0)
-    return (p.argmax(axis=1) != y).astype(np.float64)
+        losses = -np.log(np.clip(of_truth, CLIP, 1 - CLIP))
+    elif loss == "brier":
+        losses = ((p - truth) ** 2).sum(axis=1) / (2.0 if predictions.ndim == 1 else 1.0)
+    else:
+        losses = (p.argmax(axis=1) != y).astype(np.float64)
+    return losses
 
 
 def by_day(days: Any, losses: Floats) -> dict[str, tuple[int, float]]:

@@ -10,8 +10,21 @@ from ratchet.domain.models import ModelVersion
 from ratchet.domain.records import Record
 from ratchet.domain.snapshots import SnapshotDiff
 
-StepName = Literal["snapshot", "validate", "score", "train", "evaluate", "register", "gate", "approve", "promote", "report"]
-STEPS: tuple[StepName, ...] = ("snapshot", "validate", "score", "train", "evaluate", "register", "gate", "approve", "promote", "report")
+StepName = Literal[
+    "snapshot", "validate", "score", "train", "evaluate", "register", "gate", "approve", "promote", "report"
+]
+STEPS: tuple[StepName, ...] = (
+    "snapshot",
+    "validate",
+    "score",
+    "train",
+    "evaluate",
+    "register",
+    "gate",
+    "approve",
+    "promote",
+    "report",
+)
 NightOutcome = Literal["promoted", "refused", "undecided", "skipped", "rejected", "failed"]
 
 

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from math import ceil, exp, isfinite, log, sqrt
 from statistics import fmean, stdev
+from typing import TYPE_CHECKING
 
 from ratchet.domain.records import Record
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 # The e-process of GATES: scale from past days only, two bets, outcomes clipped.
 _DECAY = 0.97
@@ -66,14 +69,19 @@ def e_process(evidence: Sequence[Evidence], *, margin: float) -> EProcess:
         scale = sqrt(total / weight)
         x = min(max(v / scale, -_CLIP), _CLIP)
         up = [w + log(1 + bet * x) for w, bet in zip(up, _BETS, strict=True)]
-        down = [w + log(1 - bet * min(max((e.difference - margin) / scale, -_CLIP), _CLIP)) for w, bet in zip(down, _BETS, strict=True)]
+        down = [
+            w + log(1 - bet * min(max((e.difference - margin) / scale, -_CLIP), _CLIP))
+            for w, bet in zip(down, _BETS, strict=True)
+        ]
         outcomes.append(x)
         total, weight = _DECAY * total + v * v, _DECAY * weight + 1
         if not isfinite(total):
             return none.model_copy(update={"problem": "the daily differences are too large to compare"})
     spread = stdev(outcomes) if len(outcomes) > 1 else 0.0
     return EProcess(
-        better=_mean_exp(up), worse=_mean_exp(down), days=len(days),
+        better=_mean_exp(up),
+        worse=_mean_exp(down),
+        days=len(days),
         signal_to_noise=fmean(outcomes) / spread if spread > 0 else 0.0,
     )
 
@@ -84,7 +92,7 @@ def _mean_exp(logs: Sequence[float]) -> float:
 
 def lower_and_upper(values: Sequence[float], confidence: float) -> tuple[float, float, float]:
     """Return the mean of ``values`` and its lower and upper one-sided confidence bounds by Student's t."""
-    from scipy.special import stdtrit  # noqa: PLC0415  0.1 s that parsing a DAG need not spend
+    from scipy.special import stdtrit
 
     n = len(values)
     mean = sum(values) / n

@@ -37,7 +37,9 @@ class _Scored:
         self.days = table["dt"].to_numpy().astype("datetime64[D]")
         self.y: Floats = trainer.labels(files, table)
         self.predictions: Floats = trainer.predict(files, table)
-        self.metrics: Mapping[str, float | None] = trainer.metrics(ctx.pipeline.spec.target.task, self.y, self.predictions)
+        self.metrics: Mapping[str, float | None] = trainer.metrics(
+            ctx.pipeline.spec.target.task, self.y, self.predictions
+        )
 
     def losses(self, loss: Loss) -> dict[str, tuple[int, float]]:
         """Return rows and mean loss by day."""
@@ -57,18 +59,28 @@ def _evaluate(ctx: Context) -> EvaluateResult:
     holdout = ctx.windows.holdout
     table = frames.of_days(frames.feature_frame(ctx, ctx.pipeline.sql), holdout.first, holdout.last)
     if table.num_rows == 0:
-        raise NightSkipped("empty_holdout", f"no labelled row in the hold-out {holdout}; nothing can be decided without one")
+        raise NightSkipped(
+            "empty_holdout", f"no labelled row in the hold-out {holdout}; nothing can be decided without one"
+        )
     challenger = _Scored(ctx, files, table)
     champion, problem = _champion(ctx, night.score.champion)
     metrics = {name: MetricValue(value=value, rows=table.num_rows) for name, value in challenger.metrics.items()}
     metrics.update(_slices(ctx, challenger))
     paired = {loss: _paired(champion, challenger, loss) for loss in LOSSES[spec.target.task]} if champion else {}
-    league = {g.loss: _league(ctx, night.score.champion, g.loss) for g in spec.gates if isinstance(g, EvidenceGate) and night.score.champion}
+    reigning = night.score.champion
+    league = {g.loss: _league(ctx, reigning, g.loss) for g in spec.gates if isinstance(g, EvidenceGate) and reigning}
     case = CaseForPromotion(
-        metrics=metrics, champion=night.score.champion is not None, champion_problem=problem, paired=paired, league=league
+        metrics=metrics,
+        champion=night.score.champion is not None,
+        champion_problem=problem,
+        paired=paired,
+        league=league,
     )
     common = champion.table.num_rows if champion else 0
-    ctx.say(f"{table.num_rows} rows of {holdout}" + (f", {common} of them new to the champion too" if night.score.champion else ""))
+    ctx.say(
+        f"{table.num_rows} rows of {holdout}"
+        + (f", {common} of them new to the champion too" if night.score.champion else "")
+    )
     key = layout.step(spec.name, ctx.run_key, "predictions.parquet", dry_run=night.request.dry_run)
     services.store.put(key, _predictions(challenger, champion), "application/vnd.apache.parquet")
     services.registry.log(
@@ -79,8 +91,12 @@ def _evaluate(ctx: Context) -> EvaluateResult:
         },
     )
     return EvaluateResult(
-        case=case, rows=table.num_rows, challenger=dict(challenger.metrics), champion=dict(champion.metrics) if champion else None,
-        common_rows=common, predictions=key,
+        case=case,
+        rows=table.num_rows,
+        challenger=dict(challenger.metrics),
+        champion=dict(champion.metrics) if champion else None,
+        common_rows=common,
+        predictions=key,
     )
 
 
@@ -97,7 +113,12 @@ def _champion(ctx: Context, version: ModelVersion | None) -> tuple[_Scored | Non
         if exc.retryable:
             raise
         return None, f"champion v{version.version}: {exc}"
-    return scored, None if table.num_rows else f"champion v{version.version} has seen every hold-out day (through {version.seen_through})"
+    return (
+        scored,
+        None
+        if table.num_rows
+        else f"champion v{version.version} has seen every hold-out day (through {version.seen_through})",
+    )
 
 
 def _paired(champion: _Scored, challenger: _Scored, loss: Loss) -> tuple[DayLoss, ...]:
@@ -107,7 +128,10 @@ def _paired(champion: _Scored, challenger: _Scored, loss: Loss) -> tuple[DayLoss
     for side in (champion, challenger):
         here = np.isin(side.table["row_id"].to_numpy(), common)
         sides.append(by_day(side.days[here], row_losses(loss, side.y[here], side.predictions[here])))
-    return tuple(DayLoss(day=day, rows=rows, champion=value, challenger=sides[1][day][1]) for day, (rows, value) in sides[0].items())
+    return tuple(
+        DayLoss(day=day, rows=rows, champion=value, challenger=sides[1][day][1])
+        for day, (rows, value) in sides[0].items()
+    )
 
 
 def _slices(ctx: Context, scored: _Scored) -> dict[str, MetricValue]:
@@ -117,36 +141,64 @@ def _slices(ctx: Context, scored: _Scored) -> dict[str, MetricValue]:
         values = np.array([str(v) for v in scored.table[column].to_pylist()])
         for value in np.unique(values):
             here = values == value
-            metrics = ctx.services.trainer.metrics(ctx.pipeline.spec.target.task, scored.y[here], scored.predictions[here])
-            found.update({f"{name}[{column}={value}]": MetricValue(value=v, rows=int(here.sum())) for name, v in metrics.items()})
+            metrics = ctx.services.trainer.metrics(
+                ctx.pipeline.spec.target.task, scored.y[here], scored.predictions[here]
+            )
+            found.update(
+                {f"{name}[{column}={value}]": MetricValue(value=v, rows=int(here.sum())) for name, v in metrics.items()}
+            )
     return found
 
 
-def _league(ctx: Context, champion: ModelVersion | None, loss: Loss) -> tuple[Evidence, ...]:
+def _league(ctx: Context, champion: ModelVersion, loss: Loss) -> tuple[Evidence, ...]:
     """Return the reign's daily differences: the champion against the newest challenger made before each day."""
-    assert champion
     store, name = ctx.services.store, ctx.pipeline.name
-    made = {v.version: v for v in ctx.services.registry.versions(name)}
-    scores = [DayScore.model_validate_json(store.get(stored.uri)) for stored in store.list(layout.evidence(name))]
-    by_version = {(s.day, s.version): s for s in scores if s.day > champion.cutoff and s.day <= ctx.night.request.cutoff}
+    cutoffs = {v.version: v.cutoff for v in ctx.services.registry.versions(name)}
+    days: dict[date, dict[int, DayScore]] = {}
+    for stored in store.list(layout.evidence(name)):
+        score = DayScore.model_validate_json(store.get(stored.uri))
+        if champion.cutoff < score.day <= ctx.night.request.cutoff and loss in score.losses:
+            days.setdefault(score.day, {})[score.version] = score
+    scale = _usual_difference(ctx, champion, loss)
     evidence = []
-    for day in sorted({day for day, _ in by_version}):
-        ours = by_version.get((day, champion.version))
-        rivals = [v for d, v in by_version if d == day and v in made and champion.cutoff < made[v].cutoff < day]
-        if ours is None or not rivals or loss not in ours.losses:
-            continue
-        rival = max(rivals, key=lambda v: made[v].cutoff)
-        theirs = by_version[day, rival].losses[loss]
-        scale = 0.02 * (evidence[0].scale / 0.02 if evidence else ours.losses[loss])
-        evidence.append(Evidence(day=str(day), rows=ours.rows, champion=champion.version, challenger=rival,
-                                 difference=ours.losses[loss] - theirs, scale=scale))
+    for day, scores in sorted(days.items()):
+        rivals = [v for v in scores if v in cutoffs and champion.cutoff < cutoffs[v] < day]
+        if champion.version in scores and rivals:
+            ours, rival = scores[champion.version], max(rivals, key=lambda v: cutoffs[v])
+            difference = ours.losses[loss] - scores[rival].losses[loss]
+            evidence.append(
+                Evidence(
+                    day=str(day),
+                    rows=ours.rows,
+                    champion=champion.version,
+                    challenger=rival,
+                    difference=difference,
+                    scale=scale,
+                )
+            )
     return tuple(evidence)
+
+
+def _usual_difference(ctx: Context, champion: ModelVersion, loss: Loss) -> float:
+    """Return a fiftieth of the champion's own loss when it was evaluated: known before any day of its reign, as the bets need."""
+    key = layout.step(ctx.pipeline.name, champion.run_key, "evaluate.json", dry_run=False)
+    found = EvaluateResult.model_validate_json(ctx.services.store.get(key)).challenger
+    was: dict[Loss, float | None] = {
+        "log_loss": found.get("log_loss"),
+        "brier": found.get("brier"),
+        "zero_one": 1 - (found.get("accuracy") or 0.0),
+        "squared_error": (found.get("rmse") or 0.0) ** 2,
+        "absolute_error": found.get("mae"),
+    }
+    return 0.02 * (was[loss] or 1.0)
 
 
 def _predictions(challenger: _Scored, champion: _Scored | None) -> bytes:
     """Keep every prediction, so that any later question can be answered without scoring again."""
     table = challenger.table.select(["row_id", "dt"])
-    table = table.append_column("label", pa.array(challenger.y)).append_column("challenger", _column(challenger.predictions))
+    table = table.append_column("label", pa.array(challenger.y)).append_column(
+        "challenger", _column(challenger.predictions)
+    )
     if champion is not None:
         theirs = dict(zip(champion.table["row_id"].to_pylist(), champion.predictions.tolist(), strict=True))
         table = table.append_column("champion", pa.array([theirs.get(row) for row in table["row_id"].to_pylist()]))

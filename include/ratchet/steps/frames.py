@@ -9,7 +9,6 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from ratchet.domain.records import Record, digest
-from ratchet.domain.windows import Span
 from ratchet.domain.snapshots import StoredObject
 from ratchet.errors import ArtifactTampered, DataRejected, ObjectChanged, ObjectNotFound
 from ratchet.ports import FeatureFrame, FeatureQuery, TableFile, TableFiles
@@ -21,6 +20,7 @@ if TYPE_CHECKING:
     from datetime import date
 
     from ratchet.domain.snapshots import Pin
+    from ratchet.domain.windows import Span
     from ratchet.spec import Table
     from ratchet.steps.context import Context
 
@@ -47,13 +47,19 @@ def feature_frame(ctx: Context, sql: str) -> FeatureFrame:
     """
     snapshot, left_out = load(ctx), _quarantined(ctx)
     spec = ctx.pipeline.spec
-    key = digest([snapshot.digest, sorted(left_out), sql, spec.source.model_dump(mode="json"), spec.target.sql, code_digest()])
+    key = digest(
+        [snapshot.digest, sorted(left_out), sql, spec.source.model_dump(mode="json"), spec.target.sql, code_digest()]
+    )
     folder = ctx.services.cache / "frames"
     table_file, counts_file = folder / f"{key}.parquet", folder / f"{key}.json"
     if counts_file.is_file() and table_file.is_file():
         counts = _Counts.model_validate_json(counts_file.read_bytes())
         return FeatureFrame(table=pq.read_table(table_file, memory_map=True), **counts.model_dump())
-    tables: dict[str, TableFiles] = {"rows": _files(ctx, spec.source, [p for p in snapshot.tables["rows"] if p.sha256 not in left_out], snapshot.window)}
+    tables: dict[str, TableFiles] = {
+        "rows": _files(
+            ctx, spec.source, [p for p in snapshot.tables["rows"] if p.sha256 not in left_out], snapshot.window
+        )
+    }
     for name, side in spec.source.tables.items():
         tables[name] = _files(ctx, side, snapshot.tables[name], spec.side_span(side, snapshot.cutoff))
     frame = ctx.services.engine.features(_query(ctx, sql, tables))
@@ -84,7 +90,10 @@ def readable(ctx: Context, table: Table, pins: Sequence[Pin]) -> tuple[TableFile
     try:
         fetched = ctx.services.store.fetch([(_stored(pin), pin.sha256) for pin in pins])
     except ObjectNotFound as exc:
-        raise DataRejected("snapshot_gone", f"{exc}; the snapshot pins it. Restore that version, or run with --repin to take what is there now") from exc
+        raise DataRejected(
+            "snapshot_gone",
+            f"{exc}; the snapshot pins it. Restore that version, or run with --repin to take what is there now",
+        ) from exc
     except (ObjectChanged, ArtifactTampered) as exc:
         raise DataRejected("changed", f"{exc}. Run with --repin to take what is there now") from exc
     how, column = file_format(table), date_column(table)

@@ -20,16 +20,20 @@ def gate(ctx: Context) -> GateResult:
         assert ctx.night.register_
         problem = ctx.night.register_.smoke
         smoke = Check(
-            name="smoke test", outcome=Outcome.FAIL if problem else Outcome.PASS,
+            name="smoke test",
+            outcome=Outcome.FAIL if problem else Outcome.PASS,
             reason=problem or "the registered artifact, loaded in a fresh process, gives the evaluated predictions",
         )
-        return GateResult(verdict=judge(ctx.night.evaluate.case.model_copy(update={"smoke": smoke}), ctx.pipeline.spec.gates))
+        return GateResult(
+            verdict=judge(ctx.night.evaluate.case.model_copy(update={"smoke": smoke}), ctx.pipeline.spec.gates)
+        )
 
     result = recorded(ctx, "gate", GateResult, make)
     assert ctx.night.train
     verdict = result.verdict
     ctx.services.registry.log(
-        ctx.night.train.mlflow_run_id, tags={"ratchet.verdict": verdict.outcome, "ratchet.reasons": "; ".join(verdict.reasons)}
+        ctx.night.train.mlflow_run_id,
+        tags={"ratchet.verdict": verdict.outcome, "ratchet.reasons": "; ".join(verdict.reasons)},
     )
     ctx.say(f"{verdict.outcome}: {'; '.join(verdict.reasons)}")
     return result

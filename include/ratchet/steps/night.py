@@ -28,8 +28,16 @@ if TYPE_CHECKING:
     from ratchet.spec import Pipeline
 
 _RUN: dict[StepName, Callable[[Context], Record]] = {
-    "snapshot": snapshot, "validate": validate, "score": score, "train": train, "evaluate": evaluate,
-    "register": register, "gate": gate, "approve": approve, "promote": promote, "report": report,
+    "snapshot": snapshot,
+    "validate": validate,
+    "score": score,
+    "train": train,
+    "evaluate": evaluate,
+    "register": register,
+    "gate": gate,
+    "approve": approve,
+    "promote": promote,
+    "report": report,
 }
 
 
@@ -44,7 +52,9 @@ def run_key(night: Night, snapshot_digest: str) -> str:
     return digest([request.pipeline, str(request.cutoff), snapshot_digest, night.spec_digest, night.code_digest])
 
 
-def run_step(step: StepName, night: Night, pipeline: Pipeline, services: Services, say: Callable[[str], None] = silent) -> Night:
+def run_step(
+    step: StepName, night: Night, pipeline: Pipeline, services: Services, say: Callable[[str], None] = silent
+) -> Night:
     """Run one step and return the night with its result, or with how it ended.
 
     Raises:
@@ -54,9 +64,13 @@ def run_step(step: StepName, night: Night, pipeline: Pipeline, services: Service
     try:
         result = _RUN[step](Context(pipeline=pipeline, night=night, services=services, say=say))
     except DataRejected as exc:
-        night = night.model_copy(update={"ended": Ended(outcome="rejected", step=step, reason=exc.reason, detail=exc.detail)})
+        night = night.model_copy(
+            update={"ended": Ended(outcome="rejected", step=step, reason=exc.reason, detail=exc.detail)}
+        )
     except NightSkipped as exc:
-        night = night.model_copy(update={"ended": Ended(outcome="skipped", step=step, reason=exc.reason, detail=exc.detail)})
+        night = night.model_copy(
+            update={"ended": Ended(outcome="skipped", step=step, reason=exc.reason, detail=exc.detail)}
+        )
     else:
         night = night.with_result(step, result)
     if step == "snapshot" and night.snapshot:
@@ -66,7 +80,9 @@ def run_step(step: StepName, night: Night, pipeline: Pipeline, services: Service
 
 def failed(night: Night, step: StepName, error: BaseException) -> Night:
     """Return the night, ended by an unexpected failure."""
-    return night.model_copy(update={"ended": Ended(outcome="failed", step=step, reason=type(error).__name__, detail=str(error)[:2000])})
+    return night.model_copy(
+        update={"ended": Ended(outcome="failed", step=step, reason=type(error).__name__, detail=str(error)[:2000])}
+    )
 
 
 def run_night(
@@ -97,5 +113,3 @@ def run_night(
 
 def _passed(night: Night) -> bool:
     return night.gate is not None and night.gate.verdict.outcome == "PASS"
-
-

@@ -25,13 +25,19 @@ def promote(ctx: Context) -> PromoteResult:
     if verdict.outcome is not Outcome.PASS:
         return PromoteResult(promoted=False, entry=None, detail=f"the verdict is {verdict.outcome}")
     if not (night.approve and night.approve.approved):
-        return PromoteResult(promoted=False, entry=None, detail=f"not approved: {night.approve.reason if night.approve else 'nobody was asked'}")
+        return PromoteResult(
+            promoted=False,
+            entry=None,
+            detail=f"not approved: {night.approve.reason if night.approve else 'nobody was asked'}",
+        )
     if night.request.dry_run:
         return PromoteResult(promoted=False, entry=None, detail="a dry run: it would have been promoted")
     services.store.probe()
     entries = services.ledger.entries(name)
     head = entries[-1] if entries else None
-    plan, why = promotion_plan(head, run_key=ctx.run_key, cutoff=night.request.cutoff, judged_against=night.score.ledger_length)
+    plan, why = promotion_plan(
+        head, run_key=ctx.run_key, cutoff=night.request.cutoff, judged_against=night.score.ledger_length
+    )
     if plan == "append":
         entry = _entry(ctx, head)
         try:
@@ -44,7 +50,9 @@ def promote(ctx: Context) -> PromoteResult:
     if plan == "superseded":
         return PromoteResult(promoted=False, entry=None, detail=f"superseded: {why}", repaired=repaired)
     ctx.say(f"champion is now version {entries[-1].champion.version} (ledger entry {entries[-1].seq})")
-    return PromoteResult(promoted=True, entry=entries[-1].seq, detail=why, repaired=repaired if plan == "done" else None)
+    return PromoteResult(
+        promoted=True, entry=entries[-1].seq, detail=why, repaired=repaired if plan == "done" else None
+    )
 
 
 def _entry(ctx: Context, head: LedgerEntry | None) -> LedgerEntry:
@@ -52,9 +60,14 @@ def _entry(ctx: Context, head: LedgerEntry | None) -> LedgerEntry:
     assert night.gate
     assert version, "only a dry run has no version"
     return LedgerEntry(
-        seq=head.seq + 1 if head else 1, previous=head.hash if head else GENESIS, pipeline=ctx.pipeline.name,
+        seq=head.seq + 1 if head else 1,
+        previous=head.hash if head else GENESIS,
+        pipeline=ctx.pipeline.name,
         action="promote" if head else "bootstrap",
         champion=Champion(**version.model_dump(include=set(Champion.model_fields))),
-        verdict=digest(night.gate.verdict.model_dump(mode="json")), reasons=night.gate.verdict.reasons,
-        actor=night.request.actor, reason=night.request.reason, at=datetime.now(UTC).isoformat(timespec="seconds"),
+        verdict=digest(night.gate.verdict.model_dump(mode="json")),
+        reasons=night.gate.verdict.reasons,
+        actor=night.request.actor,
+        reason=night.request.reason,
+        at=datetime.now(UTC).isoformat(timespec="seconds"),
     ).sealed()

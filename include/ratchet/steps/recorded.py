@@ -17,7 +17,9 @@ if TYPE_CHECKING:
     R = TypeVar("R", bound=Record)
 
 
-def recorded(ctx: Context, step: StepName, kind: type[R], make: Callable[[], R], undo: Callable[[R], None] | None = None) -> R:
+def recorded(
+    ctx: Context, step: StepName, kind: type[R], make: Callable[[], R], undo: Callable[[R], None] | None = None
+) -> R:
     """Return the recorded result of a step, or make and record it.
 
     Args:
@@ -27,7 +29,10 @@ def recorded(ctx: Context, step: StepName, kind: type[R], make: Callable[[], R],
         make: does the work.
         undo: takes back what ``make`` left behind, when another run of the same night was faster.
     """
-    store, key = ctx.services.store, layout.step(ctx.pipeline.name, ctx.run_key, f"{step}.json", dry_run=ctx.night.request.dry_run)
+    store, key = (
+        ctx.services.store,
+        layout.step(ctx.pipeline.name, ctx.run_key, f"{step}.json", dry_run=ctx.night.request.dry_run),
+    )
     try:
         found = kind.model_validate_json(store.get(key))
     except ObjectNotFound:

@@ -42,8 +42,11 @@ def _register(ctx: Context) -> RegisterResult:
     version = registry.version_of(name, ctx.run_key) or registry.register(
         name,
         {
-            "run_key": ctx.run_key, "artifact_digest": night.train.artifact_digest, "seen_through": str(night.train.seen_through),
-            "cutoff": str(night.request.cutoff), "recipe": digest([night.spec_digest, night.code_digest]),
+            "run_key": ctx.run_key,
+            "artifact_digest": night.train.artifact_digest,
+            "seen_through": str(night.train.seen_through),
+            "cutoff": str(night.request.cutoff),
+            "recipe": digest([night.spec_digest, night.code_digest]),
         },
         night.train.mlflow_run_id,
     )
@@ -61,11 +64,17 @@ def _smoke(ctx: Context) -> str | None:
         folder, _ = services.registry.download(night.train.mlflow_run_id, night.train.artifact_digest, fresh=True)
     except (ArtifactTampered, ObjectNotFound) as exc:
         return str(exc)
-    evaluated = pq.read_table(io.BytesIO(services.store.get(night.evaluate.predictions)), columns=["row_id", "challenger"])
+    evaluated = pq.read_table(
+        io.BytesIO(services.store.get(night.evaluate.predictions)), columns=["row_id", "challenger"]
+    )
     evaluated = evaluated.slice(0, _SMOKE_ROWS)
     holdout = ctx.windows.holdout
-    rows = frames.of_days(frames.feature_frame(ctx, ctx.pipeline.sql), holdout.first, holdout.last).slice(0, _SMOKE_ROWS)
+    rows = frames.of_days(frames.feature_frame(ctx, ctx.pipeline.sql), holdout.first, holdout.last).slice(
+        0, _SMOKE_ROWS
+    )
     with tempfile.TemporaryDirectory(prefix="ratchet-") as made:
         pq.write_table(rows, Path(made) / "rows.parquet")
         np.save(Path(made) / "expected.npy", np.array(evaluated["challenger"].to_pylist(), dtype=np.float64))
-        return services.trainer.smoke(folder, night.train.artifact_digest, Path(made) / "rows.parquet", Path(made) / "expected.npy")
+        return services.trainer.smoke(
+            folder, night.train.artifact_digest, Path(made) / "rows.parquet", Path(made) / "expected.npy"
+        )

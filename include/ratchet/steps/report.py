@@ -37,7 +37,9 @@ def headline(night: Night) -> str:
     version = night.register_.version.version if night.register_ and night.register_.version else None
     model = f" v{version}" if version else ""
     if night.evaluate and night.outcome in {"promoted", "refused", "undecided"}:
-        shown = ", ".join(f"{name} {value:.4f}" for name, value in list(night.evaluate.challenger.items())[:3] if value is not None)
+        shown = ", ".join(
+            f"{name} {value:.4f}" for name, value in list(night.evaluate.challenger.items())[:3] if value is not None
+        )
         model += f" ({shown})"
     dry = " [dry run]" if night.request.dry_run else ""
     return f"{night.outcome.upper()}{dry}{model}: {'; '.join(night.reasons)}"[:1000]

@@ -54,13 +54,20 @@ def _score(ctx: Context) -> ScoreResult:
             ctx.say(repaired)
     served = {entry.champion.version for entry in entries}
     predecessor = next((e.champion.version for e in reversed(entries) if e.champion.version != champion.version), None)
-    others = [v for v in services.registry.versions(name) if v.version != champion.version and v.cutoff < ctx.night.request.cutoff]
+    others = [
+        v
+        for v in services.registry.versions(name)
+        if v.version != champion.version and v.cutoff < ctx.night.request.cutoff
+    ]
     newest = [v for v in others if v.version not in served or v.version != predecessor][: ctx.pipeline.spec.league.size]
     league = [champion, *(v for v in others if v.version == predecessor), *newest]
     done = {_place(stored.uri) for stored in services.store.list(layout.evidence(name))}
     scored = [_score_version(ctx, v, done, champion=v.version == champion.version) for v in dict.fromkeys(league)]
     return ScoreResult(
-        champion=champion, ledger_length=len(entries), versions=tuple(s for s, _ in scored), rows=max((n for _, n in scored), default=0)
+        champion=champion,
+        ledger_length=len(entries),
+        versions=tuple(s for s, _ in scored),
+        rows=max((n for _, n in scored), default=0),
     )
 
 
@@ -69,18 +76,24 @@ def _place(uri: str) -> tuple[str, int]:
     return day.removeprefix("dt="), int(version.removeprefix("version=").removesuffix(".json"))
 
 
-def _score_version(ctx: Context, version: ModelVersion, done: set[tuple[str, int]], *, champion: bool) -> tuple[ScoredVersion, int]:
+def _score_version(
+    ctx: Context, version: ModelVersion, done: set[tuple[str, int]], *, champion: bool
+) -> tuple[ScoredVersion, int]:
     """Score the days whose labels came after the version was made; whatever goes wrong with it is its own problem."""
     services, name = ctx.services, ctx.pipeline.name
     labelled = ctx.pipeline.spec.windows(version.cutoff).newest
     try:
         _, files = services.registry.download(version.mlflow_run_id, version.artifact_digest)
         frame = frames.feature_frame(ctx, files.features)
-        table = frames.of_days(frame, max(date.fromordinal(labelled.toordinal() + 1), ctx.windows.whole.first), ctx.windows.newest)
+        table = frames.of_days(
+            frame, max(date.fromordinal(labelled.toordinal() + 1), ctx.windows.whole.first), ctx.windows.newest
+        )
         days = table["dt"].to_numpy().astype("datetime64[D]")
         y, predictions = services.trainer.labels(files, table), services.trainer.predict(files, table)
         metrics = services.trainer.metrics(ctx.pipeline.spec.target.task, y, predictions)
-        losses = {loss: by_day(days, row_losses(loss, y, predictions)) for loss in LOSSES[ctx.pipeline.spec.target.task]}
+        losses = {
+            loss: by_day(days, row_losses(loss, y, predictions)) for loss in LOSSES[ctx.pipeline.spec.target.task]
+        }
     except RatchetError as exc:
         if exc.retryable:
             raise
@@ -90,7 +103,9 @@ def _score_version(ctx: Context, version: ModelVersion, done: set[tuple[str, int
         for day in met:
             if (day, version.version) not in done:
                 here = days == _numpy_day(day)
-                _keep(ctx, version, day, {k: v[day] for k, v in losses.items()}, _predictions(table, here, y, predictions))
+                _keep(
+                    ctx, version, day, {k: v[day] for k, v in losses.items()}, _predictions(table, here, y, predictions)
+                )
     ctx.say(f"{name} v{version.version}: {table.num_rows} rows of {', '.join(met) or 'no day'}")
     return ScoredVersion(version=version.version, champion=champion, days=met, metrics=dict(metrics)), table.num_rows
 
@@ -101,11 +116,16 @@ def _numpy_day(day: str) -> object:
     return np.datetime64(day, "D")
 
 
-def _keep(ctx: Context, version: ModelVersion, day: str, losses: Mapping[Loss, tuple[int, float]], predictions: bytes) -> None:
+def _keep(
+    ctx: Context, version: ModelVersion, day: str, losses: Mapping[Loss, tuple[int, float]], predictions: bytes
+) -> None:
     store, name = ctx.services.store, ctx.pipeline.name
     made = DayScore(
-        day=date.fromisoformat(day), version=version.version, run_key=version.run_key,
-        rows=next(iter(losses.values()))[0], losses={loss: value for loss, (_, value) in losses.items()},
+        day=date.fromisoformat(day),
+        version=version.version,
+        run_key=version.run_key,
+        rows=next(iter(losses.values()))[0],
+        losses={loss: value for loss, (_, value) in losses.items()},
     )
     store.put(layout.scores(name, made.day, version.version), predictions, "application/vnd.apache.parquet")
     store.put(layout.scored(name, made.day, version.version), made.model_dump_json().encode())

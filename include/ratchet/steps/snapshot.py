@@ -43,7 +43,9 @@ def snapshot(ctx: Context) -> SnapshotResult:
     made = _make(ctx, previous)
     _refuse_thin(ctx, made)
     with suppress(AlreadyExists):
-        ctx.services.store.create(layout.snapshot(ctx.pipeline.name, made.digest), made.model_dump_json(indent=1).encode())
+        ctx.services.store.create(
+            layout.snapshot(ctx.pipeline.name, made.digest), made.model_dump_json(indent=1).encode()
+        )
     return _result(made, previous, reused=False)
 
 
@@ -51,7 +53,9 @@ def accept(ctx: Context, digest: str) -> None:
     """Note that this night reads this snapshot, so that running it again reads the same."""
     request = ctx.night.request
     if not request.dry_run:
-        ctx.services.store.put(layout.pinned(ctx.pipeline.name, ctx.pipeline.scope, request.cutoff), digest.encode(), "text/plain")
+        ctx.services.store.put(
+            layout.pinned(ctx.pipeline.name, ctx.pipeline.scope, request.cutoff), digest.encode(), "text/plain"
+        )
 
 
 def load(ctx: Context) -> Snapshot:
@@ -66,7 +70,9 @@ def _load(ctx: Context, digest: str) -> Snapshot:
 
 def file_format(table: Table) -> FileFormat:
     """Return how a table's files are written."""
-    return FileFormat(format=table.format, columns=table.columns, null_values=table.null_values, delimiter=table.delimiter)
+    return FileFormat(
+        format=table.format, columns=table.columns, null_values=table.null_values, delimiter=table.delimiter
+    )
 
 
 def date_column(table: Table) -> str | None:
@@ -78,7 +84,8 @@ def _pinned(ctx: Context) -> Snapshot | None:
     """Return this night's snapshot if it has one, else the newest of an earlier cutoff."""
     cutoff = ctx.night.request.cutoff
     found = [
-        day for stored in ctx.services.store.list(layout.pins(ctx.pipeline.name, ctx.pipeline.scope))
+        day
+        for stored in ctx.services.store.list(layout.pins(ctx.pipeline.name, ctx.pipeline.scope))
         if (day := date.fromisoformat(stored.uri.rpartition("/")[2].removesuffix(".json"))) <= cutoff
     ]
     if not found:
@@ -92,12 +99,16 @@ def _make(ctx: Context, previous: Snapshot | None) -> Snapshot:
     window = ctx.windows.whole
     wanted: dict[str, tuple[Table, Span]] = {"rows": (spec.source, window)}
     wanted.update({name: (table, spec.side_span(table, cutoff)) for name, table in spec.source.tables.items()})
-    known = {(pin.uri, pin.etag, pin.version): pin for pins in (previous.tables.values() if previous else ()) for pin in pins}
+    known = {
+        (pin.uri, pin.etag, pin.version): pin for pins in (previous.tables.values() if previous else ()) for pin in pins
+    }
     tables = {}
     for name, (table, span) in wanted.items():
         objects = list(_objects(ctx, table, span))
         ctx.say(f"{name}: {len(objects)} objects in {span}")
-        tables[name] = tuple(sorted(_pins(ctx, table, span, objects, known), key=lambda pin: (str(pin.day or ""), pin.uri)))
+        tables[name] = tuple(
+            sorted(_pins(ctx, table, span, objects, known), key=lambda pin: (str(pin.day or ""), pin.uri))
+        )
     return Snapshot(pipeline=spec.name, cutoff=cutoff, window=window, tables=tables)
 
 
@@ -111,7 +122,9 @@ def _objects(ctx: Context, table: Table, span: Span) -> Iterator[tuple[StoredObj
         if not name or name.startswith(("_", ".")) or "/_temporary/" in key or not name.lower().endswith(endings):
             continue  # folder markers, temporary files and what writers leave beside their data
         if _CONTROL.search(key) or ".." in key.split("/"):
-            raise DataRejected("bad_key", f"object {stored.uri!r} has a key with control characters or '..'; rename or remove it")
+            raise DataRejected(
+                "bad_key", f"object {stored.uri!r} has a key with control characters or '..'; rename or remove it"
+            )
         day = None
         if pattern:
             match = pattern.search("/" + key)
@@ -124,15 +137,22 @@ def _objects(ctx: Context, table: Table, span: Span) -> Iterator[tuple[StoredObj
 
 
 def _pins(
-    ctx: Context, table: Table, span: Span, objects: list[tuple[StoredObject, date | None]],
+    ctx: Context,
+    table: Table,
+    span: Span,
+    objects: list[tuple[StoredObject, date | None]],
     known: Mapping[tuple[str, str, str | None], Pin],
 ) -> Iterator[Pin]:
     new = [(stored, day) for stored, day in objects if (stored.uri, stored.etag, stored.version) not in known]
-    yield from _within(span, (known[s.uri, s.etag, s.version] for s, _ in objects if (s.uri, s.etag, s.version) in known))
+    yield from _within(
+        span, (known[s.uri, s.etag, s.version] for s, _ in objects if (s.uri, s.etag, s.version) in known)
+    )
     try:
         fetched = ctx.services.store.fetch([(stored, None) for stored, _ in new])
     except (ObjectChanged, ObjectNotFound) as exc:
-        raise DataRejected("changed", f"{exc}; it was overwritten or deleted while it was read, run the night again") from exc
+        raise DataRejected(
+            "changed", f"{exc}; it was overwritten or deleted while it was read, run the night again"
+        ) from exc
     made = []
     for (stored, day), (path, sha256) in zip(new, fetched, strict=True):
         key = stored.uri.removeprefix("s3://").partition("/")[2]
@@ -148,7 +168,12 @@ def _within(span: Span, pins: Iterator[Pin] | list[Pin]) -> Iterator[Pin]:
 
 
 def _regex(partition: ByPath) -> re.Pattern[str]:
-    parts = {"{date}": r"(?P<date>\d{4}-\d{2}-\d{2})", "{yyyy}": r"(?P<y>\d{4})", "{mm}": r"(?P<m>\d{2})", "{dd}": r"(?P<d>\d{2})"}
+    parts = {
+        "{date}": r"(?P<date>\d{4}-\d{2}-\d{2})",
+        "{yyyy}": r"(?P<y>\d{4})",
+        "{mm}": r"(?P<m>\d{2})",
+        "{dd}": r"(?P<d>\d{2})",
+    }
     text = re.escape(partition.pattern)
     for name, expression in parts.items():
         text = text.replace(re.escape(name), expression, 1)
@@ -161,7 +186,9 @@ def _day(match: re.Match[str], uri: str) -> date:
     try:
         return date.fromisoformat(text)
     except ValueError as exc:
-        raise DataRejected("bad_key", f"object {uri!r} names the day {text}, which does not exist; rename or remove it") from exc
+        raise DataRejected(
+            "bad_key", f"object {uri!r} names the day {text}, which does not exist; rename or remove it"
+        ) from exc
 
 
 def _refuse_thin(ctx: Context, made: Snapshot) -> None:
@@ -170,14 +197,23 @@ def _refuse_thin(ctx: Context, made: Snapshot) -> None:
     days = _days(made)
     where = ctx.pipeline.spec.source.uri
     if len(days) < window.min_partitions:
-        raise NightSkipped("too_few_partitions", f"{len(days)} days of data under {where} in {made.window}, window.min_partitions is {window.min_partitions}")
+        raise NightSkipped(
+            "too_few_partitions",
+            f"{len(days)} days of data under {where} in {made.window}, window.min_partitions is {window.min_partitions}",
+        )
     newest = max(days)
     if window.max_age_days is not None and (made.window.last - newest).days > window.max_age_days:
-        raise DataRejected("stale", f"the newest partition under {where} is of {newest}, window.max_age_days allows {window.max_age_days} before {made.window.last}")
+        raise DataRejected(
+            "stale",
+            f"the newest partition under {where} is of {newest}, window.max_age_days allows {window.max_age_days} before {made.window.last}",
+        )
     for name, table in ctx.pipeline.spec.source.tables.items():
         if not made.tables[name] and not table.optional:
             span = ctx.pipeline.spec.side_span(table, cutoff)
-            raise DataRejected("incomplete", f"side table {name} has no object under {table.uri} in {span}; land it, or set optional: true")
+            raise DataRejected(
+                "incomplete",
+                f"side table {name} has no object under {table.uri} in {span}; land it, or set optional: true",
+            )
 
 
 def _days(made: Snapshot) -> set[date]:
@@ -191,6 +227,11 @@ def _days(made: Snapshot) -> set[date]:
 def _result(made: Snapshot, previous: Snapshot | None, *, reused: bool) -> SnapshotResult:
     pins = [pin for pins in made.tables.values() for pin in pins]
     return SnapshotResult(
-        digest=made.digest, partitions=len(_days(made)), objects=len(pins), bytes=sum(pin.size for pin in pins),
-        rows=sum(pin.rows for pin in made.tables["rows"]), difference=difference(previous, made), reused=reused,
+        digest=made.digest,
+        partitions=len(_days(made)),
+        objects=len(pins),
+        bytes=sum(pin.size for pin in pins),
+        rows=sum(pin.rows for pin in made.tables["rows"]),
+        difference=difference(previous, made),
+        reused=reused,
     )

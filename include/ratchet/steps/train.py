@@ -28,7 +28,9 @@ def train(ctx: Context) -> TrainResult:
         NightSkipped: ``too_few_rows``.
         DataRejected: ``one_class``, ``empty``, ``non_finite``.
     """
-    return recorded(ctx, "train", TrainResult, lambda: _train(ctx), lambda mine: ctx.services.registry.discard(mine.mlflow_run_id))
+    return recorded(
+        ctx, "train", TrainResult, lambda: _train(ctx), lambda mine: ctx.services.registry.discard(mine.mlflow_run_id)
+    )
 
 
 def _train(ctx: Context) -> TrainResult:
@@ -36,12 +38,19 @@ def _train(ctx: Context) -> TrainResult:
     frame = frames.feature_frame(ctx, ctx.pipeline.sql)
     rows = frames.of_days(frame, days.fit.first, days.fit.last)
     if rows.num_rows < spec.window.min_rows:
-        raise NightSkipped("too_few_rows", f"{rows.num_rows} labelled rows in {days.fit}, window.min_rows is {spec.window.min_rows}")
+        raise NightSkipped(
+            "too_few_rows", f"{rows.num_rows} labelled rows in {days.fit}, window.min_rows is {spec.window.min_rows}"
+        )
     _refuse_infinite(rows)
     training = spec.training
     plan = TrainingPlan(
-        task=spec.target.task, params=training.params, rounds=training.rounds, early_stopping_rounds=training.early_stopping_rounds,
-        seed=training.seed, threads=training.threads or _THREADS, device=training.device,
+        task=spec.target.task,
+        params=training.params,
+        rounds=training.rounds,
+        early_stopping_rounds=training.early_stopping_rounds,
+        seed=training.seed,
+        threads=training.threads or _THREADS,
+        device=training.device,
     )
     ctx.say(f"fitting on {rows.num_rows} rows of {days.fit}, watching {days.stop}")
     fit = services.trainer.fit(frame, days, plan, frames.feature_query(ctx, ctx.pipeline.sql))
@@ -49,9 +58,15 @@ def _train(ctx: Context) -> TrainResult:
     ctx.say(f"{rounds} rounds kept; logging to MLflow")
     run_id = _log(ctx, frame, plan, fit)
     return TrainResult(
-        mlflow_run_id=run_id, mlflow_url=services.registry.run_url(spec.name, run_id), artifact_digest=fit.files.digest,
-        rows=fit.rows, rounds=rounds, importance=dict(fit.importance), seen_through=days.stop.last,
-        unlabelled=frame.unlabelled, dropped=frame.dropped,
+        mlflow_run_id=run_id,
+        mlflow_url=services.registry.run_url(spec.name, run_id),
+        artifact_digest=fit.files.digest,
+        rows=fit.rows,
+        rounds=rounds,
+        importance=dict(fit.importance),
+        seen_through=days.stop.last,
+        unlabelled=frame.unlabelled,
+        dropped=frame.dropped,
     )
 
 
@@ -59,19 +74,38 @@ def _log(ctx: Context, frame: FeatureFrame, plan: TrainingPlan, fit: Fit) -> str
     registry, request, night = ctx.services.registry, ctx.night.request, ctx.night
     assert night.snapshot
     run_id = registry.start_run(
-        ctx.pipeline.name, ctx.run_key, f"{ctx.pipeline.name} {request.cutoff}",
+        ctx.pipeline.name,
+        ctx.run_key,
+        f"{ctx.pipeline.name} {request.cutoff}",
         {
-            "ratchet.pipeline": ctx.pipeline.name, "ratchet.cutoff": str(request.cutoff), "ratchet.snapshot": night.snapshot.digest,
-            "ratchet.spec_digest": night.spec_digest, "ratchet.code_digest": night.code_digest, "ratchet.artifact_digest": fit.files.digest,
-            "ratchet.dry_run": str(request.dry_run).lower(), "ratchet.actor": request.actor, "mlflow.note.content": request.reason,
+            "ratchet.pipeline": ctx.pipeline.name,
+            "ratchet.cutoff": str(request.cutoff),
+            "ratchet.snapshot": night.snapshot.digest,
+            "ratchet.spec_digest": night.spec_digest,
+            "ratchet.code_digest": night.code_digest,
+            "ratchet.artifact_digest": fit.files.digest,
+            "ratchet.dry_run": str(request.dry_run).lower(),
+            "ratchet.actor": request.actor,
+            "mlflow.note.content": request.reason,
         },
     )
     registry.log(
         run_id,
-        params={**{k: str(v) for k, v in plan.params.items()}, "rounds": str(plan.rounds), "early_stopping_rounds": str(plan.early_stopping_rounds),
-                "seed": str(plan.seed), "threads": str(plan.threads), "task": plan.task, "window": str(ctx.windows.whole)},
-        metrics={"train.rows": fit.rows, "train.rounds": fit.files.schema_.best_iteration + 1, "train.unlabelled": frame.unlabelled,
-                 "train.dropped": frame.dropped},
+        params={
+            **{k: str(v) for k, v in plan.params.items()},
+            "rounds": str(plan.rounds),
+            "early_stopping_rounds": str(plan.early_stopping_rounds),
+            "seed": str(plan.seed),
+            "threads": str(plan.threads),
+            "task": plan.task,
+            "window": str(ctx.windows.whole),
+        },
+        metrics={
+            "train.rows": fit.rows,
+            "train.rounds": fit.files.schema_.best_iteration + 1,
+            "train.unlabelled": frame.unlabelled,
+            "train.dropped": frame.dropped,
+        },
         curves={f"stop.{name}": values for name, values in fit.curves.items()},
         files={
             "spec.json": ctx.pipeline.spec.model_dump_json(indent=1).encode(),
@@ -92,4 +126,7 @@ def _refuse_infinite(rows: pa.Table) -> None:
         if pa.types.is_floating(rows[name].type):
             infinite = pc.sum(pc.is_inf(rows[name])).as_py() or 0
             if infinite:
-                raise DataRejected("non_finite", f"feature {name} is infinite in {infinite} rows; mend the data, or turn it into NULL in the query")
+                raise DataRejected(
+                    "non_finite",
+                    f"feature {name} is infinite in {infinite} rows; mend the data, or turn it into NULL in the query",
+                )

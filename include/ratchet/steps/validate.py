@@ -16,7 +16,6 @@ from ratchet.steps.snapshot import accept, load
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-
     from ratchet.domain.validation import ValidationReport
     from ratchet.steps.context import Context
 
@@ -38,18 +37,25 @@ def validate(ctx: Context) -> ValidateResult:
     store, name, suite = ctx.services.store, ctx.pipeline.name, ctx.pipeline.suite_digest
     snapshot = load(ctx)
     partitions = _partitions(snapshot.tables["rows"])
-    seen = {stored.uri.rpartition("/")[2].removesuffix(".json") for stored in store.list(layout.validations(name, suite))}
+    seen = {
+        stored.uri.rpartition("/")[2].removesuffix(".json") for stored in store.list(layout.validations(name, suite))
+    }
     new = [p for p in partitions if p.content not in seen]
     warnings: list[str] = []
     for i, partition in enumerate(new, start=1):
         ctx.say(f"partition {partition.name} ({i} of {len(new)})")
         warnings += _validate(ctx, partition)
-    noted = {stored.uri.rpartition("/")[2].removesuffix(".json") for stored in store.list(layout.quarantines(name, suite))}
+    noted = {
+        stored.uri.rpartition("/")[2].removesuffix(".json") for stored in store.list(layout.quarantines(name, suite))
+    }
     quarantined = tuple(_note(ctx, p) for p in partitions if p.content in noted)
     _refuse(ctx, quarantined, len(partitions))
     accept(ctx, snapshot.digest)
     return ValidateResult(
-        checked=len(new), cached=len(partitions) - len(new), quarantined=quarantined, warnings=tuple(warnings[:50]),
+        checked=len(new),
+        cached=len(partitions) - len(new),
+        quarantined=quarantined,
+        warnings=tuple(warnings[:50]),
         docs=layout.data_docs(name, suite, partitions[-1].content),
         rows=sum(pin.rows for pin in snapshot.tables["rows"]) - sum(q.rows for q in quarantined),
     )
@@ -72,7 +78,8 @@ def _validate(ctx: Context, partition: _Partition) -> list[str]:
     errors = [str(r) for r in report.results if r.error]
     if errors:
         raise DataRejected(
-            "error", f"partition {partition.name}: {'; '.join(errors[:3])}. A check that could not be made has not passed: "
+            "error",
+            f"partition {partition.name}: {'; '.join(errors[:3])}. A check that could not be made has not passed: "
             f"mend suites/{ctx.pipeline.spec.validation.suite}.json or the data, then run the night again",
         )
     reasons = _reasons(report)
@@ -80,7 +87,9 @@ def _validate(ctx: Context, partition: _Partition) -> list[str]:
     services.store.put(layout.data_docs(name, suite, partition.content), page, "text/html; charset=utf-8")
     if reasons:
         rows = sum(pin.rows for pin in partition.pins)
-        note = QuarantinedPartition(partition=partition.name, objects=tuple(p.sha256 for p in partition.pins), rows=rows, reasons=reasons)
+        note = QuarantinedPartition(
+            partition=partition.name, objects=tuple(p.sha256 for p in partition.pins), rows=rows, reasons=reasons
+        )
         services.store.put(layout.quarantine(name, suite, partition.content), note.model_dump_json(indent=1).encode())
     # Last, because its presence says that the partition is dealt with.
     services.store.put(layout.validation(name, suite, partition.content), report.model_dump_json().encode())
@@ -89,7 +98,11 @@ def _validate(ctx: Context, partition: _Partition) -> list[str]:
 
 def _reasons(report: ValidationReport) -> tuple[str, ...]:
     broken = [str(result)[:300] for result in report.critical]
-    empty = [f"{r.type}({r.column}) met no value, so it checked nothing" for r in report.results if r.vacuous and r.severity == "critical" and r.success]
+    empty = [
+        f"{r.type}({r.column}) met no value, so it checked nothing"
+        for r in report.results
+        if r.vacuous and r.severity == "critical" and r.success
+    ]
     return (*broken, *empty)[:20]
 
 
@@ -104,9 +117,12 @@ def _refuse(ctx: Context, quarantined: Sequence[QuarantinedPartition], partition
     validation = ctx.pipeline.spec.validation
     worst = "; ".join(f"{q.partition}: {q.reasons[0]}" for q in quarantined[-3:])
     if validation.on_critical == "reject":
-        raise DataRejected("validation", f"{len(quarantined)} of {partitions} partitions break suite {validation.suite}: {worst}")
+        raise DataRejected(
+            "validation", f"{len(quarantined)} of {partitions} partitions break suite {validation.suite}: {worst}"
+        )
     if len(quarantined) > validation.max_quarantined * partitions:
         raise DataRejected(
-            "quarantined", f"{len(quarantined)} of {partitions} partitions break suite {validation.suite}, "
+            "quarantined",
+            f"{len(quarantined)} of {partitions} partitions break suite {validation.suite}, "
             f"validation.max_quarantined allows {validation.max_quarantined:.0%}: {worst}",
         )
