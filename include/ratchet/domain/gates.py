@@ -52,8 +52,8 @@ class BoundGate(Record):
 
     kind: Literal["bound"] = Field(description="An absolute bound on one metric of the challenger.")
     metric: Metric = Field(description="Which metric, computed on the hold-out.")
-    at_least: float | None = Field(None, description="The metric must not be below this.")
-    at_most: float | None = Field(None, description="The metric must not be above this.")
+    at_least: float | None = Field(None, allow_inf_nan=False, description="The metric must not be below this.")
+    at_most: float | None = Field(None, allow_inf_nan=False, description="The metric must not be above this.")
     slice: str | None = Field(None, description="A slice as `column=value`; without it, all rows.")
     min_rows: int = Field(100, ge=1, description="With fewer hold-out rows than this the gate cannot decide.")
 
@@ -76,7 +76,7 @@ class ChampionGate(Record):
 
     kind: Literal["champion"] = Field(description="The classic comparison on the hold-out, by an interval over days.")
     loss: Loss = Field(description="The row loss whose daily means are compared; smaller is better.")
-    margin: float = Field(0.0, ge=0, description="How much worse, in units of the loss, still counts as no worse.")
+    margin: float = Field(0.0, ge=0, allow_inf_nan=False, description="How much worse, in units of the loss, still counts as no worse.")
     confidence: float = Field(0.95, gt=0.5, lt=1, description="One-sided confidence of the interval.")
     min_days: int = Field(5, ge=2, description="With fewer common unseen days the gate cannot decide.")
 
@@ -91,7 +91,7 @@ class EvidenceGate(Record):
 
     kind: Literal["evidence"] = Field(description="The anytime-valid comparison over the league's stream of days.")
     loss: Loss = Field(description="The row loss whose daily differences are the evidence.")
-    margin: float = Field(0.0, ge=0, description="How much worse, in units of the loss, still counts as no worse.")
+    margin: float = Field(0.0, ge=0, allow_inf_nan=False, description="How much worse, in units of the loss, still counts as no worse.")
     wrong_promotions_per_quarter: float = Field(
         0.05,
         gt=0,
@@ -177,6 +177,8 @@ def judge(case: CaseForPromotion, gates: tuple[Gate, ...]) -> Verdict:
         or Check(name="smoke test", outcome=Outcome.UNDECIDED, reason="the registered artifact was not tried")
     )
     outcomes = {check.outcome for check in checks}
+    if checks[-1].outcome is not Outcome.PASS:
+        outcomes.add(Outcome.UNDECIDED)  # no other check makes up for an artifact that was not tried
     bound = any(isinstance(gate, BoundGate) for gate in gates)
     if not bound and not case.champion:
         reason = "no champion yet, and no gate of kind 'bound' that could speak for the first one"
@@ -184,7 +186,7 @@ def judge(case: CaseForPromotion, gates: tuple[Gate, ...]) -> Verdict:
         outcomes.add(Outcome.UNDECIDED)
     if Outcome.FAIL in outcomes:
         outcome = Outcome.FAIL
-    elif Outcome.UNDECIDED in outcomes or not gates or Outcome.PASS not in outcomes:
+    elif Outcome.UNDECIDED in outcomes or all(check.outcome is not Outcome.PASS for check in checks[: len(gates)]):
         outcome = Outcome.UNDECIDED
     else:
         outcome = Outcome.PASS
@@ -225,25 +227,25 @@ def _bound(gate: BoundGate, case: CaseForPromotion) -> Check:
 
 
 def _paired(gate: ChampionGate, case: CaseForPromotion) -> Check:
-    days = {d.day: d for d in case.paired.get(gate.loss, ()) if d.rows > 0}
+    told = sorted((d for d in case.paired.get(gate.loss, ()) if d.rows > 0), key=lambda d: d.day)
+    days = {d.day: d for d in told}
     differences = [d.champion - d.challenger for d in days.values()]
 
     def check(outcome: Outcome, reason: str, value: float | None = None) -> Check:
         return Check(name=gate.name, outcome=outcome, reason=reason, value=value, limit=-gate.margin)
 
-    if not all(isfinite(x) for x in differences):
-        return check(Outcome.UNDECIDED, "a daily loss is not a finite number")
+    if not all(isfinite(x) for x in (gate.margin, *differences)):
+        return check(Outcome.UNDECIDED, "the margin, or a daily loss, is not a finite number")
+    if any(d != days[d.day] for d in told):
+        return check(Outcome.UNDECIDED, "a day is told in two ways")
     if len(differences) < gate.min_days:
-        return check(
-            Outcome.UNDECIDED, f"{len(differences)} days that neither model has seen, {gate.min_days} are needed"
-        )
+        return check(Outcome.UNDECIDED, f"{len(differences)} days that neither model has seen, {gate.min_days} are needed")
     mean, low, high = lower_and_upper(differences, gate.confidence)
     if not all(isfinite(x) for x in (mean, low, high)):
         return check(Outcome.UNDECIDED, "the daily differences are too large to compare")
     reason = f"champion minus challenger {mean:+.5f}, {gate.confidence:.0%} one-sided bounds [{low:+.5f}, {high:+.5f}] over {len(differences)} days"
-    if low >= -gate.margin:
-        return check(Outcome.PASS, reason, mean)
-    return check(Outcome.FAIL if high < -gate.margin else Outcome.UNDECIDED, reason, mean)
+    outcome = Outcome.PASS if low >= -gate.margin else Outcome.FAIL if high < -gate.margin else Outcome.UNDECIDED
+    return check(outcome, reason, mean)
 
 
 def _evidence(gate: EvidenceGate, case: CaseForPromotion) -> Check:

@@ -16,6 +16,8 @@ _DECAY = 0.97
 _PRIOR_DAYS = 5.0
 _CLIP = 2.0
 _BETS = (0.2, 0.45)
+_LEAST = 1e-12  # of a scale
+_NEVER = 10_000  # nights; a proof further off than that is not in sight
 _LOG_CAP = 600.0  # exp() beyond this overflows; an E that large has decided long ago
 
 
@@ -43,7 +45,8 @@ class EProcess(Record):
         """Project how many more nights a PASS takes, about ``2 ln(1/α) / SNR²`` in all; None when it is not in sight."""
         if self.signal_to_noise <= 0:
             return None
-        return max(1, ceil(2 * log(1 / alpha) / self.signal_to_noise**2) - self.days)
+        nights = -2 * log(alpha) / self.signal_to_noise / self.signal_to_noise
+        return max(1, ceil(nights) - self.days) if nights < _NEVER else None
 
 
 def e_process(evidence: Sequence[Evidence], *, margin: float) -> EProcess:
@@ -52,21 +55,24 @@ def e_process(evidence: Sequence[Evidence], *, margin: float) -> EProcess:
     Under the null, that the challengers are on average no better given the past, each factor has a conditional mean of at
     most 1, so the wealth is a supermartingale, and by Ville's inequality it exceeds 1/α with probability at most α, however
     often somebody looks (Choe & Ramdas, arXiv 2110.00115). The scale of a day's outcome comes from the days before it.
-    Repeated days count once, in order of the day.
+    Repeated days count once, in order of the day; a day told in two ways is a problem.
     """
-    days = sorted({e.day: e for e in evidence}.values(), key=lambda e: e.day)
+    days_by = {e.day: e for e in evidence}
+    days = sorted(days_by.values(), key=lambda e: e.day)
     none = EProcess(better=1.0, worse=1.0, days=0, signal_to_noise=0.0)
     if not days:
         return none
     if not all(isfinite(e.difference) and isfinite(e.scale) for e in days) or not isfinite(margin):
         return none.model_copy(update={"problem": "a daily difference is not a finite number"})
-    prior = max(days[0].scale, 1e-12)
+    if any((e.difference, e.scale) != (days_by[e.day].difference, days_by[e.day].scale) for e in evidence):
+        return none.model_copy(update={"problem": "a day is told in two ways"})
+    prior = max(days[0].scale, _LEAST)
     total, weight = _PRIOR_DAYS * prior * prior, _PRIOR_DAYS
     up, down = [0.0] * len(_BETS), [0.0] * len(_BETS)
     outcomes: list[float] = []
     for e in days:
         v = e.difference + margin
-        scale = sqrt(total / weight)
+        scale = sqrt(total / weight) or _LEAST  # years of days that are all equal wear it down to nothing
         x = min(max(v / scale, -_CLIP), _CLIP)
         up = [w + log(1 + bet * x) for w, bet in zip(up, _BETS, strict=True)]
         down = [

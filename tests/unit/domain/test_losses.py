@@ -1,0 +1,55 @@
+"""Row losses and daily means."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from sklearn.metrics import brier_score_loss  # noqa: TID253  a test is no DAG file
+
+from ratchet.domain.losses import CLIP, by_day, row_losses
+
+PROBABILITIES = np.array([0.1, 0.9, 0.4])
+LABELS = np.array([0.0, 1.0, 1.0])
+
+
+def test_binary_losses_are_the_well_known_ones():
+    """Log loss, Brier and zero-one agree with their definitions."""
+    assert row_losses("log_loss", LABELS, PROBABILITIES) == pytest.approx(-np.log([0.9, 0.9, 0.4]))
+    assert row_losses("brier", LABELS, PROBABILITIES).mean() == pytest.approx(brier_score_loss(LABELS, PROBABILITIES))
+    assert row_losses("zero_one", LABELS, PROBABILITIES).tolist() == [0, 0, 1]
+
+
+def test_one_confident_error_is_clipped():
+    """The loss of a certain and wrong prediction is bounded."""
+    assert row_losses("log_loss", np.array([1.0]), np.array([0.0]))[0] == pytest.approx(-np.log(CLIP))
+
+
+@pytest.mark.parametrize("loss", ["log_loss", "brier", "zero_one"])
+def test_a_class_that_was_never_met_is_the_worst_case(loss):
+    """A row of an unknown class (−1) costs at least as much as any known one."""
+    p = np.array([[0.7, 0.2, 0.1]] * 4)
+    found = row_losses(loss, np.array([0.0, 1.0, 2.0, -1.0]), p)
+    assert np.isfinite(found).all()
+    assert found[3] >= found[0]
+    if loss != "brier":
+        assert found[3] == found.max()
+
+
+def test_regression_losses():
+    """Squared and absolute errors are what they say."""
+    y, p = np.array([1.0, 2.0]), np.array([3.0, 2.0])
+    assert row_losses("squared_error", y, p).tolist() == [4, 0]
+    assert row_losses("absolute_error", y, p).tolist() == [2, 0]
+
+
+@given(found=st.lists(st.tuples(st.integers(0, 5), st.floats(0, 100)), max_size=50))
+def test_daily_means_add_up(found):
+    """Days are told once each with their rows, and rows times mean add up to the whole."""
+    days = np.datetime64("2024-01-01") + np.array([d for d, _ in found], dtype=int)
+    losses = np.array([x for _, x in found])
+    made = by_day(days, losses)
+    assert list(made) == sorted(made)
+    assert sum(n for n, _ in made.values()) == len(found)
+    assert sum(n * mean for n, mean in made.values()) == pytest.approx(losses.sum(), abs=1e-9)
