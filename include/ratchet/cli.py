@@ -10,6 +10,7 @@ import json
 import os
 import sys
 import traceback
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Self
 
@@ -18,8 +19,6 @@ import typer
 from ratchet.errors import RatchetError, SpecInvalid, UsageError
 
 if TYPE_CHECKING:
-    from datetime import datetime
-
     from ratchet.domain.night import Night
     from ratchet.steps.context import Services
 
@@ -70,9 +69,9 @@ def run(  # noqa: PLR0913  a command's options
     as_json: Json = False,
 ) -> None:
     """Run one night in this process."""
-    from ratchet.domain.night import NightRequest  # noqa: PLC0415  keeps --help quick, here and below
-    from ratchet.spec import load_pipeline  # noqa: PLC0415
-    from ratchet.steps.night import run_night  # noqa: PLC0415
+    from ratchet.domain.night import NightRequest
+    from ratchet.spec import load_pipeline
+    from ratchet.steps.night import run_night
 
     overrides = _overrides(override or [])
     loaded = load_pipeline(pipeline, home, overrides)
@@ -145,7 +144,7 @@ def history(
     as_json: Json = False,
 ) -> None:
     """List nights and how they ended, newest first, and the ledger."""
-    from ratchet.steps.history import nights  # noqa: PLC0415
+    from ratchet.steps.history import nights
 
     services = _services_for(pipeline, home)
     found, entries = nights(services, pipeline, limit), services.ledger.entries(pipeline)
@@ -153,7 +152,7 @@ def history(
         listed = [_night_json(n) for n in found]
         _print_json({"pipeline": pipeline, "nights": listed, "ledger": [e.model_dump(mode="json") for e in entries]})
         return
-    from rich.table import Table  # noqa: PLC0415
+    from rich.table import Table
 
     table = Table("cutoff", "outcome", "version", "rows", "why", title=f"{pipeline}: {len(entries)} ledger entries")
     for n in found:
@@ -166,7 +165,7 @@ def history(
 @app.command()
 def reconcile(pipeline: Name, *, home: Home = None) -> None:
     """Verify the ledger and set the MLflow alias right."""
-    from ratchet.steps.champion import reconcile as set_right  # noqa: PLC0415
+    from ratchet.steps.champion import reconcile as set_right
 
     services = _services_for(pipeline, home)
     entries = services.ledger.entries(pipeline)
@@ -179,9 +178,9 @@ def reconcile(pipeline: Name, *, home: Home = None) -> None:
 @app.command()
 def check(*, home: Home = None) -> None:
     """Check every pipeline of the home, with its suite and SQL, before anything runs."""
-    from ratchet.adapters.duck import check as check_sql  # noqa: PLC0415
-    from ratchet.adapters.gx import check_suite  # noqa: PLC0415
-    from ratchet.spec import default_home, load_pipeline, pipeline_names  # noqa: PLC0415
+    from ratchet.adapters.duck import check as check_sql
+    from ratchet.adapters.gx import check_suite
+    from ratchet.spec import default_home, load_pipeline, pipeline_names
 
     where = home or default_home()
     names = pipeline_names(where)
@@ -205,13 +204,13 @@ def check(*, home: Home = None) -> None:
 @app.command()
 def schema() -> None:
     """Print the JSON Schema of a pipeline file, for editors."""
-    from ratchet.spec import json_schema  # noqa: PLC0415
+    from ratchet.spec import json_schema
 
     _print_json(json_schema())
 
 
 def _overrides(given: list[str]) -> dict[str, Any]:
-    import yaml  # noqa: PLC0415
+    import yaml
 
     found = {}
     for text in given:
@@ -224,15 +223,15 @@ def _overrides(given: list[str]) -> dict[str, Any]:
 
 def _services() -> Services:
     """Build the services from the environment, or from the embedded stack where that runs."""
-    from ratchet.wiring import services  # noqa: PLC0415
+    from ratchet.wiring import services
 
     return services()
 
 
 def _services_for(pipeline: str, home: Path | None) -> Services:
     """Build the services for a question about a pipeline that must exist."""
-    from ratchet.errors import PipelineUnknown  # noqa: PLC0415
-    from ratchet.spec import default_home, pipeline_names  # noqa: PLC0415
+    from ratchet.errors import PipelineUnknown
+    from ratchet.spec import default_home, pipeline_names
 
     where = home or default_home()
     names = pipeline_names(where)
@@ -298,9 +297,12 @@ class _Watch:
 
 
 def _tell(night: Night) -> None:
-    from ratchet.steps.report import headline  # noqa: PLC0415
+    from ratchet.steps.report import headline
 
-    _say(f"{_coloured(night.outcome)} {headline(night)}")
+    outcome, _, why = headline(night).partition(":")
+    _say(
+        f"[bold]{_coloured(night.outcome)}[/bold] {night.request.pipeline} {night.request.cutoff}{outcome.removeprefix(night.outcome.upper())}:{why}"
+    )
     if night.gate:
         for c in night.gate.verdict.checks:
             _say(f"  {_coloured(c.outcome.lower())} {c.name}: {c.reason}")
@@ -330,7 +332,7 @@ def _coloured(outcome: str) -> str:
 
 
 def _console(*, stderr: bool = False) -> Any:
-    from rich.console import Console  # noqa: PLC0415
+    from rich.console import Console
 
     return Console(stderr=stderr, highlight=False, soft_wrap=True)
 

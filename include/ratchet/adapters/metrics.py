@@ -30,16 +30,17 @@ def metrics(task: Task, y: Floats, predictions: Floats) -> dict[str, float | Non
             "r2": float(sk.r2_score(y, predictions)) if len(y) > 1 and np.ptp(y) > 0 else None,
         }
     chosen = predictions.argmax(axis=1) if predictions.ndim == 2 else (predictions >= 0.5).astype(float)  # noqa: PLR2004
-    found: dict[str, float | None] = {
+    found: dict[str, float | None] = {}
+    if task == "binary":
+        both = 0 < y.sum() < len(y)
+        found["auc"] = float(sk.roc_auc_score(y, predictions)) if both else None
+        found["pr_auc"] = float(sk.average_precision_score(y, predictions)) if both else None
+        found["calibration"] = float(predictions.mean() / y.mean()) if y.sum() else None
+    return {
+        **found,
         "log_loss": float(row_losses("log_loss", y, predictions).mean()),
         "brier": float(row_losses("brier", y, predictions).mean()),
         "accuracy": float((chosen == y).mean()),
         "balanced_accuracy": float(np.mean([(chosen[y == c] == c).mean() for c in np.unique(y)])),
         "macro_f1": float(sk.f1_score(y, chosen, average="macro", labels=np.unique(y), zero_division=0)),
     }
-    if task == "binary":
-        both = 0 < y.sum() < len(y)
-        found["auc"] = float(sk.roc_auc_score(y, predictions)) if both else None
-        found["pr_auc"] = float(sk.average_precision_score(y, predictions)) if both else None
-        found["calibration"] = float(predictions.mean() / y.mean()) if y.sum() else None
-    return found

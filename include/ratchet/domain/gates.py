@@ -76,7 +76,9 @@ class ChampionGate(Record):
 
     kind: Literal["champion"] = Field(description="The classic comparison on the hold-out, by an interval over days.")
     loss: Loss = Field(description="The row loss whose daily means are compared; smaller is better.")
-    margin: float = Field(0.0, ge=0, allow_inf_nan=False, description="How much worse, in units of the loss, still counts as no worse.")
+    margin: float = Field(
+        0.0, ge=0, allow_inf_nan=False, description="How much worse, in units of the loss, still counts as no worse."
+    )
     confidence: float = Field(0.95, gt=0.5, lt=1, description="One-sided confidence of the interval.")
     min_days: int = Field(5, ge=2, description="With fewer common unseen days the gate cannot decide.")
 
@@ -91,7 +93,9 @@ class EvidenceGate(Record):
 
     kind: Literal["evidence"] = Field(description="The anytime-valid comparison over the league's stream of days.")
     loss: Loss = Field(description="The row loss whose daily differences are the evidence.")
-    margin: float = Field(0.0, ge=0, allow_inf_nan=False, description="How much worse, in units of the loss, still counts as no worse.")
+    margin: float = Field(
+        0.0, ge=0, allow_inf_nan=False, description="How much worse, in units of the loss, still counts as no worse."
+    )
     wrong_promotions_per_quarter: float = Field(
         0.05,
         gt=0,
@@ -239,7 +243,9 @@ def _paired(gate: ChampionGate, case: CaseForPromotion) -> Check:
     if any(d != days[d.day] for d in told):
         return check(Outcome.UNDECIDED, "a day is told in two ways")
     if len(differences) < gate.min_days:
-        return check(Outcome.UNDECIDED, f"{len(differences)} days that neither model has seen, {gate.min_days} are needed")
+        return check(
+            Outcome.UNDECIDED, f"{len(differences)} days that neither model has seen, {gate.min_days} are needed"
+        )
     mean, low, high = lower_and_upper(differences, gate.confidence)
     if not all(isfinite(x) for x in (mean, low, high)):
         return check(Outcome.UNDECIDED, "the daily differences are too large to compare")

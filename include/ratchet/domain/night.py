@@ -168,6 +168,7 @@ class Night(Record):
     """Everything that is known of one night so far."""
 
     request: NightRequest
+    started: str = ""  # ISO 8601, UTC; for people, no rule looks at it
     run_key: str | None = None
     spec_digest: str = ""
     code_digest: str = ""

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 
 
 def nights(services: Services, pipeline: str, limit: int = 100) -> list[Night]:
-    """Return a pipeline's recorded nights, newest cutoff first."""
+    """Return a pipeline's recorded nights, newest cutoff first, and of one cutoff the one that was begun last."""
     stored = sorted((s.uri for s in services.store.list(layout.nights(pipeline))), reverse=True)[:limit]
-    return [Night.model_validate_json(services.store.get(uri)) for uri in stored]
+    found = [Night.model_validate_json(services.store.get(uri)) for uri in stored]
+    return sorted(found, key=lambda night: (night.request.cutoff, night.started), reverse=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from ratchet.domain.night import STEPS, Ended, Night, NightRequest, StepName
@@ -43,7 +44,8 @@ _RUN: dict[StepName, Callable[[Context], Record]] = {
 
 def begin(request: NightRequest, pipeline: Pipeline) -> Night:
     """Start a night's record."""
-    return Night(request=request, spec_digest=pipeline.digest, code_digest=code_digest())
+    started = datetime.now(UTC).isoformat(timespec="seconds")
+    return Night(request=request, started=started, spec_digest=pipeline.digest, code_digest=code_digest())
 
 
 def run_key(night: Night, snapshot_digest: str) -> str:
