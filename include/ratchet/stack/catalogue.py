@@ -1,0 +1,151 @@
+"""The services of the stack, declared."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ratchet.errors import UsageError
+from ratchet.stack.airflow_env import airflow_environment
+from ratchet.stack.ports import HOST
+from ratchet.stack.service import Heartbeat, Http, Service
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from ratchet.stack.folder import Folder, Plan, Secrets
+
+GROUPS = ("s3", "mlflow", "airflow")  # what `up` can be asked for; each needs those before it
+REGION = "us-east-1"
+BUCKET = "ratchet"
+
+# Variables of the caller that a service may see. All else stays out, so that a stray AIRFLOW__ or AWS_ variable of a
+# shell cannot change the stack.
+_INHERITED = ("PATH", "HOME", "USER", "LANG", "LC_ALL", "TZ", "TMPDIR", "LD_LIBRARY_PATH", "VIRTUAL_ENV", "SSL_CERT_FILE")
+
+
+def closure(groups: Iterable[str]) -> tuple[str, ...]:
+    """Return the groups asked for and those that they need, in order.
+
+    Raises:
+        UsageError: there is no such group.
+    """
+    wanted = set(groups)
+    unknown = sorted(wanted - set(GROUPS))
+    if unknown:
+        raise UsageError(f"no service {unknown[0]!r} in the stack; there are: {', '.join(GROUPS)}")
+    return GROUPS[: max((GROUPS.index(g) for g in wanted), default=-1) + 1]
+
+
+def client_environment(plan: Plan, secrets: Secrets) -> dict[str, str]:
+    """Return the variables by which a client on this machine finds the services."""
+    found = {
+        "RATCHET_S3_ENDPOINT": f"http://{HOST}:{plan.ports['s3']}",
+        "RATCHET_BUCKET": BUCKET,
+        "AWS_ACCESS_KEY_ID": secrets.s3_key,
+        "AWS_SECRET_ACCESS_KEY": secrets.s3_secret,
+        "AWS_REGION": REGION,
+        "AWS_DEFAULT_REGION": REGION,
+    }
+    if "mlflow" in plan.ports:
+        found["MLFLOW_TRACKING_URI"] = f"http://{HOST}:{plan.ports['mlflow']}"
+    if "airflow" in plan.ports:
+        found |= {
+            "RATCHET_AIRFLOW_URL": f"http://{HOST}:{plan.ports['airflow']}",
+            "RATCHET_AIRFLOW_USER": "admin",
+            "RATCHET_AIRFLOW_PASSWORD": secrets.passwords["admin"],
+        }
+    return found
+
+
+def services(folder: Folder, plan: Plan, secrets: Secrets) -> tuple[Service, ...]:
+    """Declare the services of this plan."""
+    base = _base_environment(folder, plan) | client_environment(plan, secrets)
+    found = [*_s3(folder, plan, base)]
+    if "mlflow" in plan.services:
+        found.append(_mlflow(folder, plan, base))
+    if "airflow" in plan.services:
+        found += _airflow(folder, plan, secrets, base)
+    return tuple(found)
+
+
+def _base_environment(folder: Folder, plan: Plan) -> dict[str, str]:
+    kept = {name: os.environ[name] for name in _INHERITED if name in os.environ}
+    include = str(Path(__file__).resolve().parents[2])
+    bin_folder = str(Path(sys.executable).parent)
+    return kept | {
+        "PATH": f"{bin_folder}{os.pathsep}{kept.get('PATH', os.defpath)}",
+        "PYTHONPATH": include,
+        "PYTHONUNBUFFERED": "1",
+        "PYTHONWARNINGS": "ignore",
+        "RATCHET_STATE": str(folder.root),
+        "RATCHET_CACHE": str(folder.root / "cache"),
+        "RATCHET_HOME": str(plan.home or Path(include)),
+        "GX_ANALYTICS_ENABLED": "false",
+        "MLFLOW_DISABLE_TELEMETRY": "true",
+        "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",  # evaluation jobs of language models: eight processes less
+        "DO_NOT_TRACK": "true",
+        "OMP_WAIT_POLICY": "PASSIVE",  # spinning threads starve the other processes of a small machine
+        "OMP_NUM_THREADS": str(os.cpu_count() or 2),
+        "MPLBACKEND": "Agg",
+        "no_proxy": f"{HOST},localhost",
+        "NO_PROXY": f"{HOST},localhost",
+    }
+
+
+def _s3(folder: Folder, plan: Plan, base: dict[str, str]) -> tuple[Service, Service]:
+    port = plan.ports["s3"]
+    address = f"http://{HOST}:{port}"
+    server = Service(
+        "s3", (str(ministack(plan.project)),),
+        base | {
+            "BIND_HOST": HOST, "GATEWAY_PORT": str(port), "SERVICES": "s3", "PERSIST_STATE": "1", "S3_PERSIST": "1",
+            "STATE_DIR": str(folder.root / "s3"), "S3_DATA_DIR": str(folder.root / "s3" / "objects"),
+            "MINISTACK_REGION": REGION, "LOG_LEVEL": "WARNING", "PYTHONPATH": "",
+        },
+        Http(port, "/_ministack/health"), last=True, address=address, patience=30.0,
+    )
+    python = (sys.executable, "-m", "ratchet.stack.buckets", address)
+    return server, Service("buckets", python, base, needs=("s3",), once=True, patience=60.0)
+
+
+def ministack(project: Path) -> Path:
+    """Return the S3 server's program: in an environment of its own, because it pins a botocore of its own.
+
+    Raises:
+        UsageError: it is not installed.
+    """
+    folder = Path(os.environ.get("RATCHET_MINISTACK") or project / ".tools" / "ministack")
+    program = folder / "bin" / "ministack"
+    if not program.exists():
+        raise UsageError(f"the S3 server is not installed in {folder}: run `make setup`, or name its environment in RATCHET_MINISTACK")
+    return program
+
+
+def _mlflow(folder: Folder, plan: Plan, base: dict[str, str]) -> Service:
+    port = plan.ports["mlflow"]
+    command = (sys.executable, "-m", "ratchet.stack.mlflow_server", f"sqlite:///{folder.root / 'mlflow.db'}", "s3://mlflow", str(port))
+    environment = base | {"AWS_ENDPOINT_URL_S3": f"http://{HOST}:{plan.ports['s3']}", "MLFLOW_S3_ENDPOINT_URL": f"http://{HOST}:{plan.ports['s3']}"}
+    return Service("mlflow", command, environment, Http(port, "/health"), address=f"http://{HOST}:{port}")
+
+
+def _airflow(folder: Folder, plan: Plan, secrets: Secrets, base: dict[str, str]) -> list[Service]:
+    port = plan.ports["airflow"]
+    environment = base | airflow_environment(folder, plan, secrets, f"sqlite:///{folder.airflow / 'airflow.db'}")
+
+    def airflow(name: str, *arguments: str, probe: Http | Heartbeat | None = None, **rest: object) -> Service:
+        command = (sys.executable, "-m", "airflow", *arguments)
+        needs = () if rest.get("once") else ("airflow-migrate",)
+        own = environment | {"RATCHET_STACK_SERVICE": name}
+        return Service(name, command, own, probe, needs=needs, **rest)  # type: ignore[arg-type]
+
+    # The scheduler's and the triggerer's own log servers would listen on every address; the api-server reads the files.
+    return [
+        airflow("airflow-migrate", "db", "migrate", once=True),
+        airflow("airflow-api", "api-server", probe=Http(port, "/api/v2/monitor/health"), address=f"http://{HOST}:{port}"),
+        airflow("airflow-scheduler", "scheduler", "--skip-serve-logs", probe=Heartbeat(port, "scheduler")),
+        airflow("airflow-dag-processor", "dag-processor", probe=Heartbeat(port, "dag_processor")),
+        airflow("airflow-triggerer", "triggerer", "--skip-serve-logs", probe=Heartbeat(port, "triggerer")),
+    ]
