@@ -26,6 +26,7 @@ class Lake:
         self.puts = []
 
     def list(self, uri):
+        """List what lies under a prefix."""
         return (
             StoredObject(uri=key, size=len(data), etag=f'"{hashlib.md5(data).hexdigest()}"')
             for key, data in sorted(self.objects.items())
@@ -33,10 +34,12 @@ class Lake:
         )
 
     def put(self, uri, data, content_type=""):
+        """Keep the bytes, and note the order."""
         self.puts.append(uri)
         self.objects[uri] = data
 
     def table(self, dataset, day):
+        """Read one day's object."""
         return pq.read_table(io.BytesIO(self.objects[f"s3://lake/{dataset}/dt={day}/{dataset}.parquet"]))
 
 
