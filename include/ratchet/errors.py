@@ -10,6 +10,7 @@
     ├── DataRejected               the night's data must not be trained on     exit 3
     ├── NightSkipped               there is too little to decide on            exit 0
     ├── ServiceError               a service failed; it may pass, so retry     exit 1
+    │   ├── ServiceRefused         wrong credentials or address; never retried
     │   ├── ObjectNotFound         nothing is stored under that key
     │   ├── ObjectChanged          the object is not the one that was pinned
     │   └── AlreadyExists          a conditional put lost

@@ -19,7 +19,7 @@ class Settings(Record):
 
     s3_endpoint: str | None  # None: AWS itself
     bucket: str  # the platform's own
-    tracking_uri: str
+    tracking_uri: str  # "" where none is named
     cache: Path
 
 
@@ -31,15 +31,14 @@ def settings(environment: Mapping[str, str] | None = None) -> Settings:
             ``RATCHET_CACHE`` are read.
 
     Raises:
-        SettingsInvalid: an address is missing or is none.
+        SettingsInvalid: an address is none.
     """
     env = os.environ if environment is None else environment
     endpoint = env.get("RATCHET_S3_ENDPOINT") or env.get("AWS_ENDPOINT_URL_S3") or env.get("AWS_ENDPOINT_URL") or None
     tracking = env.get("MLFLOW_TRACKING_URI", "")
-    for name, value in (("RATCHET_S3_ENDPOINT", endpoint), ("MLFLOW_TRACKING_URI", tracking)):
+    for name, value in (("RATCHET_S3_ENDPOINT", endpoint), ("MLFLOW_TRACKING_URI", tracking or None)):
         if value is not None and (urlsplit(value).scheme not in {"http", "https"} or not urlsplit(value).netloc):
-            hint = "; start the services with `ratchet up`, or name your own" if not value else ""
-            raise SettingsInvalid(name, value, f"the address of a server, such as http://127.0.0.1:5000{hint}")
+            raise SettingsInvalid(name, value, "the address of a server, such as http://127.0.0.1:5000")
     home_cache = Path(env.get("XDG_CACHE_HOME") or Path.home() / ".cache")
     return Settings(
         s3_endpoint=endpoint,

@@ -5,16 +5,14 @@ A home is a folder with ``pipelines/<name>.yaml``, ``suites/<name>.json`` and ``
 
 from __future__ import annotations
 
-import difflib
+import dataclasses
 import json
 import os
-import types
 from datetime import date
 from pathlib import Path
-from typing import Annotated, Any, Literal, Union, get_args, get_origin
+from typing import Annotated, Any, Literal
 
-import yaml
-from pydantic import BaseModel, Field, ValidationError, field_validator, model_validator
+from pydantic import Field, StrictBool, StrictFloat, StrictInt, ValidationError, field_validator, model_validator
 
 from ratchet.domain.gates import LOSSES, METRICS, BoundGate, ChampionGate, EvidenceGate, Gate
 from ratchet.domain.models import Task
@@ -22,6 +20,7 @@ from ratchet.domain.records import Record, digest
 from ratchet.domain.snapshots import SourceFormat
 from ratchet.domain.windows import Span, Windows, windows
 from ratchet.errors import PipelineUnknown, Problem, SpecInvalid
+from ratchet.wording import problems, read_yaml
 
 Identifier = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,62}$")]
 
@@ -84,8 +83,10 @@ class Table(Record):
 class SideTable(Table):
     """A table that the features query joins to the rows."""
 
-    days_before: int = Field(1, ge=0, description="How many days before the window its partitions are still needed.")
-    optional: bool = Field(
+    days_before: StrictInt = Field(
+        1, ge=0, description="How many days before the window its partitions are still needed."
+    )
+    optional: StrictBool = Field(
         default=False, description="Whether a night may go on when it has no partition in the window."
     )
 
@@ -109,15 +110,17 @@ class Source(Table):
 class Window(Record):
     """Which days a night reads. The hold-out is the end of the window; early stopping watches the days before it."""
 
-    days: int = Field(ge=3, description="Length of the window in days, the hold-out included.")
-    holdout_days: int = Field(
+    days: StrictInt = Field(ge=3, description="Length of the window in days, the hold-out included.")
+    holdout_days: StrictInt = Field(
         7, ge=1, description="Days at the end that the fit never sees; both models are compared there."
     )
-    stop_days: int = Field(7, ge=1, description="Days before the hold-out on which early stopping watches.")
-    label_delay_days: int = Field(0, ge=0, description="Days until a label is known; newer rows are not used.")
-    min_partitions: int = Field(1, ge=1, description="With fewer days of data in the window the night is skipped.")
-    min_rows: int = Field(1, ge=1, description="With fewer rows to fit on the night is skipped.")
-    max_age_days: int | None = Field(
+    stop_days: StrictInt = Field(7, ge=1, description="Days before the hold-out on which early stopping watches.")
+    label_delay_days: StrictInt = Field(0, ge=0, description="Days until a label is known; newer rows are not used.")
+    min_partitions: StrictInt = Field(
+        1, ge=1, description="With fewer days of data in the window the night is skipped."
+    )
+    min_rows: StrictInt = Field(1, ge=1, description="With fewer rows to fit on the night is skipped.")
+    max_age_days: StrictInt | None = Field(
         None, ge=0, description="Reject as stale when the newest partition is older than this at the cutoff."
     )
 
@@ -137,7 +140,7 @@ class Validation(Record):
     on_critical: Literal["quarantine", "reject"] = Field(
         "quarantine", description="Leave the partition out and go on, or reject the night."
     )
-    max_quarantined: float = Field(
+    max_quarantined: StrictFloat = Field(
         0.1,
         ge=0,
         le=1,
@@ -159,12 +162,12 @@ class Target(Record):
 class Training(Record):
     """How the booster is fitted."""
 
-    rounds: int = Field(500, ge=1, description="The most boosting rounds.")
-    early_stopping_rounds: int = Field(
+    rounds: StrictInt = Field(500, ge=1, description="The most boosting rounds.")
+    early_stopping_rounds: StrictInt = Field(
         30, ge=1, description="Stop after so many rounds without a better score on the stop days."
     )
-    seed: int = Field(0, ge=0, description="Seed of everything random in the fit.")
-    threads: int | None = Field(
+    seed: StrictInt = Field(0, ge=0, description="Seed of everything random in the fit.")
+    threads: StrictInt | None = Field(
         None, ge=1, description="Threads of the fit, part of the recipe because sums are rounded by them; by default 2."
     )
     device: Literal["cpu", "cuda"] = Field("cpu", description="Where to fit.")
@@ -191,7 +194,7 @@ class Training(Record):
 class League(Record):
     """Who scores each new day in shadow, beside the champion."""
 
-    size: int = Field(3, ge=0, le=30, description="How many of the last challengers score each new day.")
+    size: StrictInt = Field(3, ge=0, le=30, description="How many of the last challengers score each new day.")
 
 
 class Evaluation(Record):
@@ -207,7 +210,7 @@ class Approval(Record):
     approvers: tuple[str, ...] = Field(
         (), description="Airflow users who may; with none named, anybody who may act on the DAG."
     )
-    timeout_hours: float = Field(12.0, gt=0, description="No answer within this time means no.")
+    timeout_hours: StrictFloat = Field(12.0, gt=0, description="No answer within this time means no.")
 
 
 class PipelineSpec(Record):
@@ -341,33 +344,34 @@ def load_pipeline(name: str, home: Path | None = None, overrides: dict[str, Any]
     path = home / "pipelines" / f"{name}.yaml"
     if not path.is_file():
         raise PipelineUnknown(name, str(home), pipeline_names(home))
-    spec = parse_spec(path.read_text(), str(path), overrides)
+    spec = parse_spec(_text(path), str(path), overrides)
     if spec.name != name:
         raise SpecInvalid([Problem(str(path), "name", f"{spec.name!r} must be the file's name, {name!r}")])
-    problems: list[Problem] = []
-    suite = _suite(home, spec.validation.suite, path, problems)
-    sql = _sql(home, spec.features, path, problems)
-    if problems:
-        raise SpecInvalid(problems)
+    wrong: list[Problem] = []
+    suite = _suite(home, spec.validation.suite, path, wrong)
+    sql = _sql(home, spec.features, path, wrong)
+    if wrong:
+        raise SpecInvalid(wrong)
     return Pipeline(spec=spec, suite=suite, sql=sql)
 
 
 def parse_spec(text: str, file: str, overrides: dict[str, Any] | None = None) -> PipelineSpec:
     """Read a spec from YAML; ``file`` is for messages."""
-    try:
-        data = yaml.safe_load(text)
-    except yaml.YAMLError as exc:
-        mark = getattr(exc, "problem_mark", None)
-        where = f"line {mark.line + 1}" if mark else ""
-        raise SpecInvalid([Problem(file, where, f"not YAML: {getattr(exc, 'problem', exc)}")]) from exc
-    if not isinstance(data, dict):
-        raise SpecInvalid([Problem(file, "", f"expected a mapping of keys to values, found {type(data).__name__}")])
+    data = read_yaml(text, file)
     for key, value in (overrides or {}).items():
         _override(data, key, value, file)
     try:
         return PipelineSpec.model_validate(data)
     except ValidationError as exc:
-        raise SpecInvalid([_problem(file, dict(e)) for e in exc.errors()]) from exc
+        raise SpecInvalid(
+            [_overridden(problem, overrides or {}) for problem in problems(PipelineSpec, file, exc)]
+        ) from exc
+
+
+def _overridden(problem: Problem, overrides: dict[str, Any]) -> Problem:
+    """Say that a wrong value comes from an override, not from the file."""
+    mine = any(problem.key == key or key.startswith(f"{problem.key}.") for key in overrides)
+    return dataclasses.replace(problem, file=f"{problem.file}, overridden") if mine else problem
 
 
 def _override(data: dict[str, Any], dotted: str, value: Any, file: str) -> None:
@@ -381,73 +385,28 @@ def _override(data: dict[str, Any], dotted: str, value: Any, file: str) -> None:
     data[last] = value
 
 
-def _problem(file: str, error: dict[str, Any]) -> Problem:
-    """Turn a pydantic error into words: the key, what was found, and the choices."""
-    loc = [
-        part
-        for part in error["loc"]
-        if part not in {"path", "column", "bound", "champion", "evidence"} or error["type"] == "extra_forbidden"
-    ]
-    key = "".join(f"[{p}]" if isinstance(p, int) else f".{p}" for p in loc).lstrip(".")
-    found = error.get("input")
-    shown = "" if isinstance(found, dict | list) or error["type"] == "missing" else f", found {found!r}"
-    if error["type"] == "extra_forbidden":
-        allowed = _fields_at(error["loc"][:-1])
-        close = difflib.get_close_matches(str(error["loc"][-1]), allowed, n=1)
-        hint = f"; did you mean {close[0]!r}?" if close else "."
-        return Problem(file, key, f"is not a field{hint} Allowed: {', '.join(allowed)}" + shown)
-    if error["type"] == "missing":
-        return Problem(file, key, "is missing")
-    message = error["msg"].removeprefix("Value error, ")
-    return Problem(file, key, message[0].lower() + message[1:] + shown)
-
-
-def _fields_at(loc: tuple[str | int, ...]) -> list[str]:
-    """Return the fields that are allowed at a place of the spec."""
-    current: Any = PipelineSpec
-    for part in loc:
-        models = list(_models(current))
-        field = next(
-            (m.model_fields[part].annotation for m in models if isinstance(part, str) and part in m.model_fields), None
-        )
-        if field is not None:
-            current = field
-        else:  # an index, a mapping's key, or the tag of a union
-            tagged = [m for m in models if any(part in get_args(f.annotation) for f in m.model_fields.values())]
-            current = tagged[0] if tagged else current
-    return sorted({name for m in _models(current) for name in m.model_fields})
-
-
-def _models(annotation: Any) -> Any:
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        yield annotation
-    elif get_origin(annotation) in {Annotated, Union, types.UnionType, tuple, dict}:
-        for arg in get_args(annotation):
-            yield from _models(arg)
-
-
-def _suite(home: Path, name: str, spec: Path, problems: list[Problem]) -> dict[str, Any]:
+def _suite(home: Path, name: str, spec: Path, wrong: list[Problem]) -> dict[str, Any]:
     path = home / "suites" / f"{name}.json"
     if not path.is_file():
         known = ", ".join(sorted(p.stem for p in path.parent.glob("*.json"))) or "none"
-        problems.append(Problem(str(spec), "validation.suite", f"no file {path}; there are: {known}"))
+        wrong.append(Problem(str(spec), "validation.suite", f"no file {path}; there are: {known}"))
         return {}
     try:
-        suite = json.loads(path.read_text())
+        suite = json.loads(_text(path))
     except ValueError as exc:
-        problems.append(Problem(str(path), "", f"not JSON: {exc}"))
+        wrong.append(Problem(str(path), "", f"not JSON: {exc}"))
         return {}
     expectations = suite.get("expectations") if isinstance(suite, dict) else None
     if not isinstance(suite, dict) or not isinstance(expectations, list) or not expectations:
-        problems.append(
+        wrong.append(
             Problem(str(path), "expectations", "a suite without expectations checks nothing; add at least one")
         )
         return {}
     for i, expectation in enumerate(expectations):
         if not isinstance(expectation, dict) or not isinstance(expectation.get("type"), str):
-            problems.append(Problem(str(path), f"expectations[{i}]", 'expected {"type": "expect_…", "kwargs": {…}}'))
+            wrong.append(Problem(str(path), f"expectations[{i}]", 'expected {"type": "expect_…", "kwargs": {…}}'))
         elif expectation.get("severity", "critical") not in {"critical", "warning", "info"}:
-            problems.append(
+            wrong.append(
                 Problem(
                     str(path),
                     f"expectations[{i}].severity",
@@ -457,13 +416,33 @@ def _suite(home: Path, name: str, spec: Path, problems: list[Problem]) -> dict[s
     return suite
 
 
-def _sql(home: Path, name: str, spec: Path, problems: list[Problem]) -> str:
+def _sql(home: Path, name: str, spec: Path, wrong: list[Problem]) -> str:
     path = home / "features" / f"{name}.sql"
     if not path.is_file():
         known = ", ".join(sorted(p.stem for p in path.parent.glob("*.sql"))) or "none"
-        problems.append(Problem(str(spec), "features", f"no file {path}; there are: {known}"))
+        wrong.append(Problem(str(spec), "features", f"no file {path}; there are: {known}"))
         return ""
-    return path.read_text()
+    sql = _text(path)
+    if not sql.strip():
+        wrong.append(
+            Problem(str(path), "", "the file is empty; it needs one SELECT that gives row_id and at least one feature")
+        )
+    return sql
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except UnicodeDecodeError as exc:
+        raise SpecInvalid(
+            [
+                Problem(
+                    str(path),
+                    "",
+                    f"not UTF-8: byte {exc.object[exc.start]:#04x} at {exc.start}; save the file as UTF-8",
+                )
+            ]
+        ) from exc
 
 
 def json_schema() -> dict[str, Any]:

@@ -9,6 +9,7 @@ from ratchet.adapters.mlflow import MlflowRegistry
 from ratchet.adapters.report import HtmlReporter
 from ratchet.adapters.s3 import S3Store
 from ratchet.adapters.xgb import XgbTrainer
+from ratchet.errors import SettingsInvalid
 from ratchet.settings import Settings, settings
 from ratchet.steps.context import Services
 
@@ -20,8 +21,9 @@ def services(given: Settings | None = None) -> Services:
         SettingsInvalid: the environment does not say where the services are.
     """
     found = given or settings()
-    found.cache.mkdir(parents=True, exist_ok=True, mode=0o700)
-    store = S3Store(found.s3_endpoint, found.bucket, found.cache)
+    if not found.tracking_uri:
+        raise SettingsInvalid("MLFLOW_TRACKING_URI", "", "the address of an MLflow server; `ratchet up` starts one")
+    store = object_store(found)
     return Services(
         store=store,
         engine=DuckEngine(found.cache),
@@ -32,3 +34,10 @@ def services(given: Settings | None = None) -> Services:
         reporter=HtmlReporter(),
         cache=found.cache,
     )
+
+
+def object_store(given: Settings | None = None) -> S3Store:
+    """Build the object store alone, for what needs no more."""
+    found = given or settings()
+    found.cache.mkdir(parents=True, exist_ok=True, mode=0o700)
+    return S3Store(found.s3_endpoint, found.bucket, found.cache)

@@ -38,10 +38,11 @@ class RawRowsModel:
         model_input: pd.DataFrame | Mapping[str, pd.DataFrame],
         params: Mapping[str, Any] | None = None,  # noqa: ARG002
     ) -> Any:
-        """Score raw rows; ``params`` is what MLflow hands in, and not used.
+        """Score raw rows.
 
         Args:
             model_input: the rows, or ``rows`` and the side tables by name. Each table needs ``dt``, the day of each row.
+            params: what MLflow hands in; not used.
 
         Raises:
             DataRejected: ``schema``, when a table or column that the query reads is missing, or cannot be read as its type.

@@ -218,11 +218,17 @@ class S3Store:
         except ObjectNotFound:
             if bucket != self.bucket:
                 raise
-            with _translated(f"s3://{bucket}", f"creating bucket {bucket}"):
-                self.client.create_bucket(Bucket=bucket)
-                self.client.put_bucket_versioning(Bucket=bucket, VersioningConfiguration={"Status": "Enabled"})
+            self.ensure_bucket(bucket)
             with _translated(f"s3://{bucket}", doing):
                 write()
+
+    def ensure_bucket(self, bucket: str) -> None:
+        """Create a bucket that keeps versions, unless there is one of that name."""
+        with _translated(f"s3://{bucket}", f"creating bucket {bucket}"):
+            if bucket in {found["Name"] for found in self.client.list_buckets()["Buckets"]}:
+                return
+            self.client.create_bucket(Bucket=bucket)
+            self.client.put_bucket_versioning(Bucket=bucket, VersioningConfiguration={"Status": "Enabled"})
 
     def _split(self, uri: str) -> tuple[str, str]:
         """Return bucket and key."""

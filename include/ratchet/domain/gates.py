@@ -12,7 +12,7 @@ from enum import StrEnum
 from math import isfinite
 from typing import TYPE_CHECKING, Annotated, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, StrictFloat, StrictInt, model_validator
 
 from ratchet.domain.records import Record
 from ratchet.domain.statistics import Evidence, e_process, lower_and_upper
@@ -52,10 +52,10 @@ class BoundGate(Record):
 
     kind: Literal["bound"] = Field(description="An absolute bound on one metric of the challenger.")
     metric: Metric = Field(description="Which metric, computed on the hold-out.")
-    at_least: float | None = Field(None, allow_inf_nan=False, description="The metric must not be below this.")
-    at_most: float | None = Field(None, allow_inf_nan=False, description="The metric must not be above this.")
+    at_least: StrictFloat | None = Field(None, allow_inf_nan=False, description="The metric must not be below this.")
+    at_most: StrictFloat | None = Field(None, allow_inf_nan=False, description="The metric must not be above this.")
     slice: str | None = Field(None, description="A slice as `column=value`; without it, all rows.")
-    min_rows: int = Field(100, ge=1, description="With fewer hold-out rows than this the gate cannot decide.")
+    min_rows: StrictInt = Field(100, ge=1, description="With fewer hold-out rows than this the gate cannot decide.")
 
     @model_validator(mode="after")
     def _one_bound(self) -> BoundGate:
@@ -76,11 +76,11 @@ class ChampionGate(Record):
 
     kind: Literal["champion"] = Field(description="The classic comparison on the hold-out, by an interval over days.")
     loss: Loss = Field(description="The row loss whose daily means are compared; smaller is better.")
-    margin: float = Field(
+    margin: StrictFloat = Field(
         0.0, ge=0, allow_inf_nan=False, description="How much worse, in units of the loss, still counts as no worse."
     )
-    confidence: float = Field(0.95, gt=0.5, lt=1, description="One-sided confidence of the interval.")
-    min_days: int = Field(5, ge=2, description="With fewer common unseen days the gate cannot decide.")
+    confidence: StrictFloat = Field(0.95, gt=0.5, lt=1, description="One-sided confidence of the interval.")
+    min_days: StrictInt = Field(5, ge=2, description="With fewer common unseen days the gate cannot decide.")
 
     @property
     def name(self) -> str:
@@ -93,16 +93,16 @@ class EvidenceGate(Record):
 
     kind: Literal["evidence"] = Field(description="The anytime-valid comparison over the league's stream of days.")
     loss: Loss = Field(description="The row loss whose daily differences are the evidence.")
-    margin: float = Field(
+    margin: StrictFloat = Field(
         0.0, ge=0, allow_inf_nan=False, description="How much worse, in units of the loss, still counts as no worse."
     )
-    wrong_promotions_per_quarter: float = Field(
+    wrong_promotions_per_quarter: StrictFloat = Field(
         0.05,
         gt=0,
         lt=1,
         description="The bound on promotions of challengers that are no better; 1/E must fall below it.",
     )
-    min_days: int = Field(5, ge=1, description="Fewer days of evidence than this never decide.")
+    min_days: StrictInt = Field(5, ge=1, description="Fewer days of evidence than this never decide.")
 
     @property
     def name(self) -> str:

@@ -1,0 +1,32 @@
+"""The command line: the same steps as the nightly DAG, in one process, and the services that they need.
+
+Exit status: 0 a decision (promoted, refused, undecided or skipped), 1 an unexpected failure, 2 the spec or the command is
+wrong, 3 the data was rejected.
+"""
+
+from __future__ import annotations
+
+import sys
+
+import typer
+
+from ratchet.cli import demo, night, stack
+from ratchet.errors import RatchetError
+
+app = typer.Typer(
+    no_args_is_help=True, add_completion=False, help=__doc__, pretty_exceptions_enable=False, rich_markup_mode="rich"
+)
+night.add_to(app)
+stack.add_to(app)
+demo.add_to(app)
+
+
+def main() -> None:
+    """Run the command line; turn our errors into words and exit statuses."""
+    try:
+        app()
+    except RatchetError as exc:
+        sys.stderr.write(f"{exc}\n")
+        sys.exit(exc.exit_code)
+    except KeyboardInterrupt:
+        sys.exit(130)

@@ -1,0 +1,196 @@
+"""Commands about pipelines and their nights."""
+
+from __future__ import annotations
+
+import getpass
+import sys
+import traceback
+from datetime import datetime
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from ratchet.cli.connect import connect, connect_for
+from ratchet.cli.show import Watch, coloured, console, night_json, print_json, say, tell
+from ratchet.errors import RatchetError, SpecInvalid, UsageError
+
+Home = Annotated[
+    Path | None,
+    typer.Option(
+        "--home",
+        help="Folder with pipelines/, suites/ and features/; by default RATCHET_HOME or include/.",
+        envvar="RATCHET_HOME",
+    ),
+]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on standard output.")]
+Name = Annotated[str, typer.Argument(help="The pipeline's name.", metavar="PIPELINE")]
+
+
+def add_to(app: typer.Typer) -> None:
+    """Add the commands."""
+    for command in (run, champion, history, reconcile, check, schema):
+        app.command()(command)
+
+
+def run(  # noqa: PLR0913  a command's options
+    pipeline: Name,
+    cutoff: Annotated[
+        datetime, typer.Option("--cutoff", formats=["%Y-%m-%d"], help="The night's date: data up to it is seen.")
+    ],
+    *,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Decide everything, change nothing.")] = False,
+    repin: Annotated[
+        bool, typer.Option("--repin", help="Read what lies in the store now, although this night has a snapshot.")
+    ] = False,
+    reason: Annotated[str, typer.Option("--reason", help="Why; goes to the record.")] = "",
+    override: Annotated[
+        list[str] | None,
+        typer.Option("--set", help="Override a spec value: training.params.max_depth=4", metavar="KEY=VALUE"),
+    ] = None,
+    home: Home = None,
+    as_json: Json = False,
+) -> None:
+    """Run one night in this process."""
+    from ratchet.domain.night import NightRequest
+    from ratchet.spec import load_pipeline
+    from ratchet.steps.night import run_night
+
+    overrides = _overrides(override or [])
+    loaded = load_pipeline(pipeline, home, overrides)
+    services = connect()
+    request = NightRequest(
+        pipeline=pipeline,
+        cutoff=cutoff.date(),
+        dry_run=dry_run,
+        repin=repin,
+        reason=reason,
+        overrides=overrides,
+        actor=getpass.getuser(),
+    )
+    with Watch(quiet=as_json) as watch:
+        night, error = run_night(request, loaded, services, watch)
+    if as_json:
+        print_json(night_json(night, services))
+    else:
+        tell(night)
+    if error is not None and not isinstance(error, RatchetError):
+        traceback.print_exception(error)
+        sys.exit(1)
+    if error is not None:
+        raise error
+    sys.exit({"rejected": 3, "failed": 1}.get(night.outcome, 0))
+
+
+def champion(pipeline: Name, *, home: Home = None, as_json: Json = False) -> None:
+    """Say which version serves, since when and why."""
+    services = connect_for(pipeline, home)
+    entries = services.ledger.entries(pipeline)
+    if not entries:
+        nobody = {"pipeline": pipeline, "version": None, "run_key": None}
+        print_json(nobody) if as_json else say(f"{pipeline} has no champion yet")
+        return
+    head = entries[-1]
+    alias = services.registry.alias(pipeline, "champion")
+    if as_json:
+        found = {
+            **head.model_dump(mode="json", include={"action", "at", "actor", "reason", "reasons"}),
+            **head.champion.model_dump(mode="json"),
+        }
+        print_json({"pipeline": pipeline, **found, "entry": head.seq, "alias": alias})
+        return
+    served = head.champion
+    say(
+        f"[bold]{pipeline}[/bold] is served by version [bold]{served.version}[/bold] (cutoff {served.cutoff}, run {served.run_key[:12]})"
+    )
+    say(f"since {head.at}, by {head.actor}, ledger entry {head.seq} ({head.action})")
+    for why in head.reasons:
+        say(f"  {why}")
+    if alias != served.version:
+        say(
+            f"[yellow]the MLflow alias names version {alias}; the next night, or `ratchet reconcile {pipeline}`, sets it right[/yellow]"
+        )
+
+
+def history(
+    pipeline: Name,
+    *,
+    limit: Annotated[int, typer.Option(help="At most so many nights.")] = 30,
+    home: Home = None,
+    as_json: Json = False,
+) -> None:
+    """List nights and how they ended, newest first, and the ledger."""
+    from ratchet.steps.history import nights
+
+    services = connect_for(pipeline, home)
+    found, entries = nights(services, pipeline, limit), services.ledger.entries(pipeline)
+    if as_json:
+        listed = [night_json(n) for n in found]
+        print_json({"pipeline": pipeline, "nights": listed, "ledger": [e.model_dump(mode="json") for e in entries]})
+        return
+    from rich.markup import escape
+    from rich.table import Table
+
+    table = Table("cutoff", "outcome", "version", "rows", "why", title=f"{pipeline}: {len(entries)} ledger entries")
+    for n in found:
+        version = n.register_.version.version if n.register_ and n.register_.version else ""
+        outcome = coloured(n.outcome) + (" [dim]dry run[/dim]" if n.request.dry_run else "")
+        rows = f"{n.snapshot.rows:,}" if n.snapshot else ""
+        table.add_row(str(n.request.cutoff), outcome, str(version), rows, escape("; ".join(n.reasons)))
+    console().print(table)
+
+
+def reconcile(pipeline: Name, *, home: Home = None) -> None:
+    """Verify the ledger and set the MLflow alias right."""
+    from ratchet.steps.champion import reconcile as set_right
+
+    services = connect_for(pipeline, home)
+    entries = services.ledger.entries(pipeline)
+    say(
+        set_right(services, pipeline, entries)
+        or f"{pipeline}: {len(entries)} ledger entries hold, and the alias follows them"
+    )
+
+
+def check(*, home: Home = None) -> None:
+    """Check every pipeline of the home, with its suite and SQL, before anything runs."""
+    from ratchet.adapters.duck import check as check_sql
+    from ratchet.adapters.gx import check_suite
+    from ratchet.spec import default_home, load_pipeline, pipeline_names
+
+    where = home or default_home()
+    names = pipeline_names(where)
+    if not names:
+        raise UsageError(f"no pipelines in {where}/pipelines; add one as <name>.yaml")
+    problems = []
+    for name in names:
+        try:
+            loaded = load_pipeline(name, where)
+        except SpecInvalid as exc:
+            found = list(exc.problems)
+        else:
+            suite = where / "suites" / f"{loaded.spec.validation.suite}.json"
+            found = [*check_sql(loaded), *check_suite(loaded.suite, str(suite))]
+        say(f"[green]✓[/green] {name}" if not found else f"[red]✗[/red] {name}")
+        problems += found
+    if problems:
+        raise SpecInvalid(problems)
+
+
+def schema() -> None:
+    """Print the JSON Schema of a pipeline file, for editors."""
+    from ratchet.spec import json_schema
+
+    print_json(json_schema())
+
+
+def _overrides(given: list[str]) -> dict[str, Any]:
+    import yaml
+
+    found = {}
+    for text in given:
+        key, equals, value = text.partition("=")
+        if not equals or not key:
+            raise UsageError(f"--set {text}: expected KEY=VALUE, such as training.params.max_depth=4")
+        found[key] = yaml.safe_load(value)
+    return found

@@ -1,0 +1,125 @@
+"""How the command line shows things."""
+
+from __future__ import annotations
+
+import json
+import sys
+from typing import TYPE_CHECKING, Any, Self
+
+if TYPE_CHECKING:
+    from ratchet.domain.night import Night
+    from ratchet.steps.context import Services
+
+_COLOURS = {
+    "promoted": "green",
+    "pass": "green",
+    "refused": "magenta",
+    "fail": "red",
+    "undecided": "yellow",
+    "skipped": "cyan",
+    "rejected": "red",
+    "failed": "red",
+    "not_applicable": "dim",
+}
+
+
+def say(message: str) -> None:
+    """Print a line, with Rich's markup."""
+    console().print(message)
+
+
+def console(*, stderr: bool = False) -> Any:
+    """Return a console."""
+    from rich.console import Console
+
+    return Console(stderr=stderr, highlight=False, soft_wrap=True)
+
+
+def print_json(value: Any) -> None:
+    """Print one JSON object on standard output."""
+    sys.stdout.write(json.dumps(value, indent=1, default=str) + "\n")
+
+
+def coloured(outcome: str) -> str:
+    """Return an outcome as a coloured word."""
+    colour = _COLOURS.get(outcome, "white")
+    return f"[{colour}]{outcome.upper()}[/{colour}]"
+
+
+def tell(night: Night) -> None:
+    """Say how a night came out, check by check."""
+    from rich.markup import escape
+
+    from ratchet.steps.report import headline
+
+    what, _, why = headline(night).partition(":")
+    model = what.removeprefix(night.outcome.upper())
+    say(
+        f"[bold]{coloured(night.outcome)}[/bold] {night.request.pipeline} {night.request.cutoff}{escape(model)}:{escape(why)}"
+    )
+    for check in night.gate.verdict.checks if night.gate else ():
+        say(f"  {coloured(check.outcome.lower())} {escape(check.name)}: {escape(check.reason)}")
+    say(
+        f"[dim]{sum(night.seconds.values()):.1f} s: "
+        + ", ".join(f"{step} {s:.1f}" for step, s in night.seconds.items())
+        + "[/dim]"
+    )
+
+
+def night_json(night: Night, services: Services | None = None) -> dict[str, Any]:
+    """Return what ``--json`` promises of a night; with services, also who serves now."""
+    request, snapshot = night.request, night.snapshot
+    found: dict[str, Any] = {
+        "pipeline": request.pipeline,
+        "cutoff": str(request.cutoff),
+        "dry_run": request.dry_run,
+        "run_key": night.run_key,
+        "snapshot": {"digest": snapshot.digest, "partitions": snapshot.partitions, "rows": snapshot.rows}
+        if snapshot
+        else None,
+        "outcome": night.outcome,
+        "reasons": list(night.reasons),
+        "checks": [c.model_dump(mode="json") for c in night.gate.verdict.checks] if night.gate else [],
+        "model_version": night.register_.version.version if night.register_ and night.register_.version else None,
+        "artifact_digest": night.train.artifact_digest if night.train else None,
+        "metrics": {"challenger": night.evaluate.challenger, "champion": night.evaluate.champion}
+        if night.evaluate
+        else {},
+        "seconds": night.seconds,
+        "report": night.report.page if night.report else None,
+    }
+    if services is not None:
+        entries = services.ledger.entries(request.pipeline)
+        serving = entries[-1].champion if entries else None
+        found["champion"] = {"version": serving.version, "run_key": serving.run_key} if serving else None
+    return found
+
+
+class Watch:
+    """Shows which step runs and what it does, on standard error; silent where JSON is wanted."""
+
+    def __init__(self, *, quiet: bool) -> None:
+        self._status: Any = None if quiet else console(stderr=True).status("starting")
+        self._step = ""
+
+    def __enter__(self) -> Self:
+        """Begin to show."""
+        if self._status is not None:
+            self._status.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Leave the terminal as it was."""
+        if self._status is not None:
+            self._status.stop()
+
+    def __call__(self, step: str, message: str) -> None:
+        """Show what a step does now."""
+        if self._status is None:
+            return
+        if step != self._step:
+            self._step = step
+            self._status.console.print(f"[bold]{step}[/bold]")
+        elif message:
+            self._status.console.print(f"  [dim]{message}[/dim]")
+        self._status.update(f"{step}: {message}" if message else step)
