@@ -36,28 +36,54 @@ losses = st.sampled_from(["log_loss", "brier", "squared_error"])
 gates = st.one_of(
     st.builds(
         lambda metric, where, bound, least, rows: BoundGate.model_construct(
-            kind="bound", metric=metric, slice=where, at_least=bound if least else None, at_most=None if least else bound, min_rows=rows
+            kind="bound",
+            metric=metric,
+            slice=where,
+            at_least=bound if least else None,
+            at_most=None if least else bound,
+            min_rows=rows,
         ),
-        st.sampled_from(["auc", "log_loss"]), st.sampled_from([None, "origin=JFK"]), any_float, st.booleans(), st.integers(1, 10**9),
+        st.sampled_from(["auc", "log_loss"]),
+        st.sampled_from([None, "origin=JFK"]),
+        any_float,
+        st.booleans(),
+        st.integers(1, 10**9),
     ),
     st.builds(
-        lambda loss, margin, confidence, n: ChampionGate.model_construct(kind="champion", loss=loss, margin=margin, confidence=confidence, min_days=n),
-        losses, any_float, st.floats(0.5, 1, exclude_min=True, exclude_max=True), st.integers(2, 40),
+        lambda loss, margin, confidence, n: ChampionGate.model_construct(
+            kind="champion", loss=loss, margin=margin, confidence=confidence, min_days=n
+        ),
+        losses,
+        any_float,
+        st.floats(0.5, 1, exclude_min=True, exclude_max=True),
+        st.integers(2, 40),
     ),
     st.builds(
         lambda loss, margin, alpha, n: EvidenceGate.model_construct(
             kind="evidence", loss=loss, margin=margin, wrong_promotions_per_quarter=alpha, min_days=n
         ),
-        losses, any_float, st.floats(0, 1, exclude_min=True, exclude_max=True), st.integers(1, 40),
+        losses,
+        any_float,
+        st.floats(0, 1, exclude_min=True, exclude_max=True),
+        st.integers(1, 40),
     ),
 )
 day_losses = st.builds(DayLoss, day=days, rows=counts, champion=any_float, challenger=any_float)
-evidence = st.builds(Evidence, day=days, rows=counts, champion=counts, challenger=counts, difference=any_float, scale=any_float)
-checks = st.builds(Check, name=st.just("smoke test"), outcome=st.sampled_from(Outcome), reason=st.text(max_size=9), value=st.none() | any_float)
+evidence = st.builds(
+    Evidence, day=days, rows=counts, champion=counts, challenger=counts, difference=any_float, scale=any_float
+)
+checks = st.builds(
+    Check,
+    name=st.just("smoke test"),
+    outcome=st.sampled_from(Outcome),
+    reason=st.text(max_size=9),
+    value=st.none() | any_float,
+)
 cases = st.builds(
     CaseForPromotion,
     metrics=st.dictionaries(names, st.builds(MetricValue, value=st.none() | any_float, rows=counts)),
-    champion=st.booleans(), champion_problem=st.none() | st.text(max_size=9),
+    champion=st.booleans(),
+    champion_problem=st.none() | st.text(max_size=9),
     paired=st.dictionaries(losses, st.lists(day_losses, max_size=12).map(tuple)),
     league=st.dictionaries(losses, st.lists(evidence, max_size=12).map(tuple)),
     smoke=st.none() | checks,
@@ -72,13 +98,25 @@ def case(**given_) -> CaseForPromotion:
 
 def paired(differences, rows=100):
     """Return hold-out days on which the challenger is better by ``differences``."""
-    return {"log_loss": tuple(DayLoss(day=f"2024-01-{i + 1:02d}", rows=rows, champion=0.5, challenger=0.5 - d) for i, d in enumerate(differences))}
+    return {
+        "log_loss": tuple(
+            DayLoss(day=f"2024-01-{i + 1:02d}", rows=rows, champion=0.5, challenger=0.5 - d)
+            for i, d in enumerate(differences)
+        )
+    }
 
 
 def league(differences, scale=0.01):
     """Return a reign of daily differences."""
     made = (
-        Evidence(day=f"2024-{i // 28 + 1:02d}-{i % 28 + 1:02d}", rows=100, champion=1, challenger=2, difference=d, scale=scale)
+        Evidence(
+            day=f"2024-{i // 28 + 1:02d}-{i % 28 + 1:02d}",
+            rows=100,
+            champion=1,
+            challenger=2,
+            difference=d,
+            scale=scale,
+        )
         for i, d in enumerate(differences)
     )
     return {"log_loss": tuple(made)}
@@ -97,7 +135,9 @@ def test_judge_is_total_and_passes_only_what_passed(case, gates):
         assert case.smoke.outcome is Outcome.PASS
         bound = [c for c in verdict.checks[: len(gates)] if c.outcome is Outcome.PASS]
         assert bound
-        assert all(c.value is not None and isfinite(c.value) and c.limit is not None and isfinite(c.limit) for c in bound)
+        assert all(
+            c.value is not None and isfinite(c.value) and c.limit is not None and isfinite(c.limit) for c in bound
+        )
         assert case.champion is not verdict.bootstrap
 
 
@@ -136,7 +176,10 @@ def test_no_gates_is_undecided():
     assert judge(case(champion=True), ()).outcome is Outcome.UNDECIDED
 
 
-@pytest.mark.parametrize("smoke", [None, SMOKE.model_copy(update={"outcome": "NOT_APPLICABLE"}), SMOKE.model_copy(update={"outcome": "UNDECIDED"})])
+@pytest.mark.parametrize(
+    "smoke",
+    [None, SMOKE.model_copy(update={"outcome": "NOT_APPLICABLE"}), SMOKE.model_copy(update={"outcome": "UNDECIDED"})],
+)
 def test_an_artifact_that_was_not_tried_is_undecided(smoke):
     """A smoke test that was not made, or does not say PASS, holds the promotion."""
     assert judge(case(smoke=smoke), (AUC,)).outcome is Outcome.UNDECIDED
@@ -170,14 +213,23 @@ def test_a_slice_is_judged_on_its_own_rows():
 
 def test_every_check_is_made_although_the_first_fails():
     """A verdict records all checks, not only the first that fails."""
-    verdict = judge(case(metrics={"auc": MetricValue(value=0.1, rows=1000)}, champion=True, paired=paired([-0.1, -0.2, -0.1, -0.2, -0.1])), (AUC, NO_WORSE))
+    verdict = judge(
+        case(
+            metrics={"auc": MetricValue(value=0.1, rows=1000)},
+            champion=True,
+            paired=paired([-0.1, -0.2, -0.1, -0.2, -0.1]),
+        ),
+        (AUC, NO_WORSE),
+    )
     assert [c.outcome for c in verdict.checks] == ["FAIL", "FAIL", "PASS"]
     assert len(verdict.reasons) == 2
 
 
 def test_a_champion_that_cannot_be_compared_holds_the_promotion():
     """When the champion cannot be scored, comparisons are UNDECIDED and say why; nothing counts as better."""
-    verdict = judge(case(champion=True, champion_problem="its artifact is gone", paired=paired([1.0] * 7)), (AUC, NO_WORSE, PROVED))
+    verdict = judge(
+        case(champion=True, champion_problem="its artifact is gone", paired=paired([1.0] * 7)), (AUC, NO_WORSE, PROVED)
+    )
     assert verdict.outcome is Outcome.UNDECIDED
     assert all("its artifact is gone" in reason for reason in verdict.reasons)
 
@@ -243,7 +295,9 @@ def test_the_evidence_of_a_reign(differences, outcome, words):
 
 def test_an_undecided_evidence_tells_how_long_it_will_take():
     """UNDECIDED shows E, the days used, and the nights that are likely to be missing."""
-    reason = judge(case(champion=True, league=league([0.012, -0.004, 0.009, 0.001, -0.002, 0.003])), (AUC, PROVED)).reasons[0]
+    reason = judge(
+        case(champion=True, league=league([0.012, -0.004, 0.009, 0.001, -0.002, 0.003])), (AUC, PROVED)
+    ).reasons[0]
     assert "of 20 after 6 days" in reason
     assert "more nights at this rate" in reason
 

@@ -16,7 +16,14 @@ DAY = date(2024, 1, 10)
 
 def champion(n: int = 1, cutoff: date = DAY) -> Champion:
     """Return what serves after ``n`` turns."""
-    return Champion(version=n, run_key=f"run{n}", artifact_digest=f"digest{n}", cutoff=cutoff, seen_through=cutoff, mlflow_run_id=f"id{n}")
+    return Champion(
+        version=n,
+        run_key=f"run{n}",
+        artifact_digest=f"digest{n}",
+        cutoff=cutoff,
+        seen_through=cutoff,
+        mlflow_run_id=f"id{n}",
+    )
 
 
 def chain(length: int) -> list[LedgerEntry]:
@@ -24,17 +31,36 @@ def chain(length: int) -> list[LedgerEntry]:
     made: list[LedgerEntry] = []
     for seq in range(1, length + 1):
         entry = LedgerEntry(
-            seq=seq, previous=made[-1].hash if made else GENESIS, pipeline="p", action="promote" if made else "bootstrap",
-            champion=champion(seq), verdict="v", reasons=("auc: good",), actor="a", reason="", at="2024-01-10T03:00:00+00:00",
+            seq=seq,
+            previous=made[-1].hash if made else GENESIS,
+            pipeline="p",
+            action="promote" if made else "bootstrap",
+            champion=champion(seq),
+            verdict="v",
+            reasons=("auc: good",),
+            actor="a",
+            reason="",
+            at="2024-01-10T03:00:00+00:00",
         )
         made.append(entry.sealed())
     return made
 
 
-edits = st.sampled_from([
-    {"actor": "somebody else"}, {"reasons": ()}, {"verdict": "w"}, {"reason": "because"}, {"at": "2025-01-01T00:00:00+00:00"},
-    {"champion": champion(9)}, {"seq": 7}, {"previous": "f" * 64}, {"hash": "f" * 64}, {"hash": ""}, {"pipeline": "q"},
-])
+edits = st.sampled_from(
+    [
+        {"actor": "somebody else"},
+        {"reasons": ()},
+        {"verdict": "w"},
+        {"reason": "because"},
+        {"at": "2025-01-01T00:00:00+00:00"},
+        {"champion": champion(9)},
+        {"seq": 7},
+        {"previous": "f" * 64},
+        {"hash": "f" * 64},
+        {"hash": ""},
+        {"pipeline": "q"},
+    ]
+)
 
 
 @given(length=st.integers(0, 6))
@@ -92,7 +118,9 @@ def test_another_pipelines_entry_is_found():
 
 def head(run: str = "old", seq: int = 2, cutoff: date = DAY) -> LedgerEntry:
     """Return a newest entry."""
-    return chain(1)[0].model_copy(update={"seq": seq, "champion": champion(5, cutoff).model_copy(update={"run_key": run})})
+    return chain(1)[0].model_copy(
+        update={"seq": seq, "champion": champion(5, cutoff).model_copy(update={"run_key": run})}
+    )
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,15 @@ WINDOW = Span(first=DAY - timedelta(days=5), last=DAY)
 
 def pin(day: date | None = DAY, content: str = "a", **changed) -> Pin:
     """Return a pin of one day's object."""
-    whole = {"uri": f"s3://lake/t/dt={day}/a.parquet", "size": 1, "etag": '"e"', "version": "v1", "sha256": content * 64, "day": day, "rows": 3}
+    whole = {
+        "uri": f"s3://lake/t/dt={day}/a.parquet",
+        "size": 1,
+        "etag": '"e"',
+        "version": "v1",
+        "sha256": content * 64,
+        "day": day,
+        "rows": 3,
+    }
     return Pin(**{**whole, **changed})
 
 
@@ -27,7 +35,10 @@ def snapshot(*rows: Pin, **changed) -> Snapshot:
 
 
 pins = st.lists(
-    st.builds(pin, st.dates(WINDOW.first, WINDOW.last), st.sampled_from("abc")), unique_by=lambda p: p.uri, min_size=1, max_size=6
+    st.builds(pin, st.dates(WINDOW.first, WINDOW.last), st.sampled_from("abc")),
+    unique_by=lambda p: p.uri,
+    min_size=1,
+    max_size=6,
 )
 
 
@@ -39,13 +50,25 @@ def test_the_order_of_listing_does_not_matter(found, order):
     assert snapshot(*mixed).digest == snapshot(*found).digest
 
 
-@pytest.mark.parametrize("change", [{"etag": '"other"'}, {"version": "v2"}, {"version": None}, {"uri": f"s3://elsewhere/t/dt={DAY}/a.parquet"}, {"rows": 4}])
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"etag": '"other"'},
+        {"version": "v2"},
+        {"version": None},
+        {"uri": f"s3://elsewhere/t/dt={DAY}/a.parquet"},
+        {"rows": 4},
+    ],
+)
 def test_the_digest_ignores_what_differs_between_stores(change):
     """ETag, version id and bucket may differ between two stores with the same bytes; the digest does not."""
     assert snapshot(pin(**change)).digest == snapshot(pin()).digest
 
 
-@pytest.mark.parametrize("change", [{"sha256": "b" * 64}, {"size": 2}, {"day": DAY - timedelta(days=1)}, {"uri": "s3://lake/t/other.parquet"}])
+@pytest.mark.parametrize(
+    "change",
+    [{"sha256": "b" * 64}, {"size": 2}, {"day": DAY - timedelta(days=1)}, {"uri": "s3://lake/t/other.parquet"}],
+)
 def test_the_digest_sees_content(change):
     """Other bytes, another size, day or key make another snapshot."""
     assert snapshot(pin(**change)).digest != snapshot(pin()).digest
@@ -89,4 +112,6 @@ def test_nothing_differs_from_itself(found):
 
 def test_the_days_of_a_snapshot():
     """The days that have a partition are told once each and in order."""
-    assert snapshot(pin(DAY), pin(WINDOW.first), pin(DAY, uri="s3://lake/t/b.parquet"), pin(None, uri="s3://lake/x")).days == (WINDOW.first, DAY)
+    assert snapshot(
+        pin(DAY), pin(WINDOW.first), pin(DAY, uri="s3://lake/t/b.parquet"), pin(None, uri="s3://lake/x")
+    ).days == (WINDOW.first, DAY)

@@ -92,12 +92,15 @@ def test_a_day_told_in_two_ways_is_a_problem():
 
 
 @given(
-    evidence=st.lists(st.tuples(st.floats(), st.floats()), max_size=15), margin=st.floats(),
+    evidence=st.lists(st.tuples(st.floats(), st.floats()), max_size=15),
+    margin=st.floats(),
     alpha=st.floats(0, 1, exclude_min=True, exclude_max=True),
 )
 def test_no_number_throws_it(evidence, margin, alpha):
     """Any floats whatever give a state: a finite E, or a problem in words with E at one."""
-    made = [e.model_copy(update={"scale": s}) for e, (_, s) in zip(reign([d for d, _ in evidence]), evidence, strict=True)]
+    made = [
+        e.model_copy(update={"scale": s}) for e, (_, s) in zip(reign([d for d, _ in evidence]), evidence, strict=True)
+    ]
     state = e_process(made, margin=margin)
     assert isfinite(state.better)
     assert isfinite(state.worse)
@@ -108,7 +111,9 @@ def test_no_number_throws_it(evidence, margin, alpha):
         assert (state.better, state.worse) == (1.0, 1.0)
 
 
-@pytest.mark.parametrize("differences", [[2.0, -2.0, 1e-300], [1e-320] * 3, [0.0] * 30_000, [1e308, -1e308], [5e-324, 1e308]])
+@pytest.mark.parametrize(
+    "differences", [[2.0, -2.0, 1e-300], [1e-320] * 3, [0.0] * 30_000, [1e308, -1e308], [5e-324, 1e308]]
+)
 def test_numbers_at_the_ends_of_the_scale(differences):
     """Subnormal, huge and endlessly zero differences neither raise nor prove anything."""
     state = e_process(reign(differences[:25_000], scale=1e-12), margin=0)
