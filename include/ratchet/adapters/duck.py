@@ -1,0 +1,416 @@
+"""DuckDB: source files made readable, and the features query run over a snapshot.
+
+The query sees views: ``rows`` (with ``row_id`` and ``dt``, without the columns that are unknown at prediction time) and the
+side tables (with ``dt``). It runs in a database of its own that can read nothing but the snapshot's files, and on one
+thread: with several, sums of floats depend on which thread met which rows, and the same night would not give the same
+model twice.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import threading
+from typing import TYPE_CHECKING, Any
+
+from ratchet.adapters import duck_files
+from ratchet.adapters.duck_sql import (
+    NotOneSelect,
+    connect,
+    expression,
+    first_line,
+    identifier,
+    line_of,
+    literal,
+    literals,
+    select,
+    type_problem,
+    unrepeatable,
+)
+from ratchet.domain.records import digest
+from ratchet.errors import DataRejected, Problem, SpecInvalid
+from ratchet.ports import FeatureFrame, FileProfile
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from pathlib import Path
+
+    from ratchet.ports import FeatureQuery, FileFormat, TableFile, TableFiles
+    from ratchet.spec import Pipeline
+
+_LAYOUT = 1  # of the converted files; another number converts anew
+_FILE = 1 << 32  # row_id = file × this + row in the file
+_OURS = {"row_id", "dt"}  # a source column of such a name gives way to ours
+_WHOLE = {"TINYINT", "SMALLINT", "INTEGER", "BIGINT", "UTINYINT", "USMALLINT", "UINTEGER"}
+_NUMBERS = {"FLOAT", "DOUBLE", "UBIGINT", "HUGEINT", "UHUGEINT"}
+_TIMES = {"DATE", "TIMESTAMP", "TIMESTAMP_S", "TIMESTAMP_MS", "TIMESTAMP_NS"}
+
+
+class DuckEngine:
+    """Fulfils ``ports.Engine``.
+
+    Args:
+        cache: folder for converted files, which can be made again.
+        memory_limit: as DuckDB reads it ("4GB"); by default most of the machine's.
+        threads: for reading files; by default all. The features query runs on one.
+    """
+
+    def __init__(self, cache: Path, memory_limit: str | None = None, threads: int | None = None) -> None:
+        self._tables = cache / "tables"
+        self._spill = cache / "spill"
+        self._memory_limit = memory_limit
+        self._threads = threads
+        self._profiles: dict[Path, FileProfile] = {}
+        self._con: Any = None
+        self._lock = threading.Lock()
+
+    def load(
+        self, path: Path, sha256: str, key: str, how: FileFormat, date_column: str | None
+    ) -> tuple[Path, FileProfile]:
+        """See ``ports.Engine.load``.
+
+        Raises:
+            DataRejected: ``corrupt``, ``empty``, ``schema``, ``too_large`` or ``resource``, naming the key.
+            SpecInvalid: a declared type does not exist.
+        """
+        reading = digest([_LAYOUT, how.model_dump(mode="json"), date_column, key.lower().endswith(".gz")])[:16]
+        kept = self._tables / f"{sha256}-{reading}.parquet"
+        table = path if how.format == "parquet" else kept
+        note = kept.with_suffix(".json")
+        if note.is_file() and table.is_file():
+            profile = FileProfile.model_validate_json(note.read_bytes())
+        else:
+            profile = self._load(path, key, how, date_column, kept, note)
+        self._profiles[table] = profile
+        return table, profile
+
+    def _load(
+        self, path: Path, key: str, how: FileFormat, date_column: str | None, kept: Path, note: Path
+    ) -> FileProfile:
+        self._tables.mkdir(parents=True, exist_ok=True, mode=0o700)
+        aside = kept.with_name(f".{kept.stem}-{os.getpid()}-{threading.get_ident()}")
+        try:
+            with self._cursor() as con:
+                if how.format == "parquet":
+                    duck_files.verify_parquet(path, key)
+                    profile = duck_files.profile(con, path, key, date_column)
+                else:
+                    duck_files.convert(con, path, key, how, aside)
+                    profile = duck_files.profile(con, aside, key, date_column)
+                    aside.replace(kept)
+            aside.write_text(profile.model_dump_json())
+            aside.replace(note)
+        finally:
+            aside.unlink(missing_ok=True)
+        return profile
+
+    def _cursor(self) -> Any:
+        """Return a connection with temporary tables of its own."""
+        with self._lock:
+            if self._con is None:
+                self._con = connect(self._spill, self._memory_limit, self._threads)
+            return self._con.cursor()
+
+    def features(self, query: FeatureQuery) -> FeatureFrame:
+        """See ``ports.Engine.features``.
+
+        Raises:
+            SpecInvalid: the query or the target does not run over these columns, multiplies rows, or lacks ``row_id``.
+            DataRejected: ``schema`` when files of a table disagree, ``non_finite`` targets, ``empty``, ``corrupt``.
+        """
+        with connect(self._spill, self._memory_limit, threads=1) as con:
+            tables = {name: self._table(con, name, files) for name, files in query.tables.items()}
+            _shut(con, [file.path for table in query.tables.values() for file in table.files])
+            visible = {
+                name: _visible(columns, query.hidden if name == "rows" else ()) for name, (_, columns) in tables.items()
+            }
+            for name, (source, _) in tables.items():
+                shown = ", ".join(identifier(column) for column in visible[name])
+                con.execute(f"CREATE VIEW {identifier(name)} AS SELECT {shown} FROM ({source})")
+            features = _run(con, query)
+            source, _ = tables["rows"]
+            return _label(con, query, source, features, visible)
+
+    def _table(self, con: Any, name: str, files: TableFiles) -> tuple[str, dict[str, str]]:
+        """Return the SELECT over all files of a table, and its columns' types."""
+        wanted = [
+            (i, file)
+            for i, file in enumerate(files.files)
+            if file.day is None or files.days is None or file.day in files.days
+        ]
+        if not wanted:
+            where = f" in {files.days}" if files.days else ""
+            raise DataRejected(
+                "empty", f"table {name} has no file{where}; the features query cannot be run without one"
+            )
+        columns = _unify(con, name, [(file, self._columns(con, file)) for _, file in wanted])
+        numbers = f"[{', '.join(str(i) for i, _ in wanted)}]"
+        shown = (
+            [f"CAST({numbers}[file_index::BIGINT + 1] * {_FILE} + file_row_number AS BIGINT) AS row_id"]
+            if name == "rows"
+            else []
+        )
+        if files.date_column:
+            day = duck_files.day_of(files.date_column, columns, wanted[0][1].key)
+        else:
+            days = ", ".join(f"DATE '{file.day}'" if file.day else "NULL" for _, file in wanted)
+            day = f"[{days}][file_index::BIGINT + 1]"
+        shown.append(f"{day} AS dt")
+        shown += [
+            f"CAST({identifier(c)} AS {kind}) AS {identifier(c)}"
+            for c, kind in columns.items()
+            if c.lower() not in _OURS
+        ]
+        paths = literals(file.path for _, file in wanted)
+        source = (
+            f"SELECT {', '.join(shown)} FROM read_parquet({paths}, union_by_name = true, hive_partitioning = false)"
+        )
+        if files.days:
+            source = f"SELECT * FROM ({source}) WHERE dt BETWEEN DATE '{files.days.first}' AND DATE '{files.days.last}'"
+        ours = {"row_id": "BIGINT", "dt": "DATE"} if name == "rows" else {"dt": "DATE"}
+        return source, {**ours, **{c: kind for c, kind in columns.items() if c.lower() not in _OURS}}
+
+    def _columns(self, con: Any, file: TableFile) -> Mapping[str, str]:
+        if file.path not in self._profiles:
+            self._profiles[file.path] = duck_files.profile(con, file.path, file.key, None)
+        return self._profiles[file.path].columns
+
+
+def _shut(con: Any, paths: Sequence[Path]) -> None:
+    """Leave nothing to read but the snapshot: what the query sees is what the manifest says."""
+    con.execute(f"SET allowed_paths = {literals(paths)}")
+    con.execute("SET enable_external_access = false")
+    con.execute("SET lock_configuration = true")
+
+
+def _visible(columns: Mapping[str, str], hidden: Sequence[str]) -> dict[str, str]:
+    unknown = {name.lower() for name in hidden}
+    return {name: kind for name, kind in columns.items() if name.lower() not in unknown}
+
+
+def _unify(con: Any, table: str, files: Sequence[tuple[TableFile, Mapping[str, str]]]) -> dict[str, str]:
+    """Return the columns of a table and the type that holds every file's values.
+
+    The columns are those of the first file. One that comes later is not seen until the files before it have left the
+    window; one that goes, or that turns into something else, is refused. Whole numbers may turn into fractions, and dates
+    into timestamps: no value is lost or changes its meaning.
+
+    Raises:
+        DataRejected: ``schema``, naming column, file, expected and found.
+    """
+    (first, columns), *_ = files
+    unified = {}
+    for name in columns:
+        kinds: dict[str, list[TableFile]] = {}
+        for file, found in files:
+            kind = _find(found, name)
+            if kind is None:
+                raise DataRejected(
+                    "schema",
+                    f"{file.key} lacks column {name} of table {table} ({columns[name]}), which {first.key} has; it has {', '.join(found)}",
+                )
+            kinds.setdefault(kind, []).append(file)
+        unified[name] = _common(con, table, name, kinds)
+    return unified
+
+
+def _find(columns: Mapping[str, str], name: str) -> str | None:
+    return columns.get(name) or next((kind for other, kind in columns.items() if other.lower() == name.lower()), None)
+
+
+def _common(con: Any, table: str, name: str, kinds: dict[str, list[TableFile]]) -> str:
+    """Return the type that holds the values of all ``kinds``, or refuse the files of the rarer kind."""
+    if (kind := _widest(kinds)) is not None:
+        return kind
+    expected, *others = sorted(
+        kinds, key=lambda kind: -len(kinds[kind])
+    )  # stable: of equally frequent ones, the first met
+    known = [expected]
+    for kind in others:
+        for file in kinds[kind]:
+            if con.execute(
+                f"SELECT count({identifier(name)}) FROM read_parquet({literal(file.path)}, hive_partitioning = false)"
+            ).fetchall()[0][0]:
+                if _widest([*known, kind]) is None:
+                    raise DataRejected(
+                        "schema",
+                        f"column {name} of table {table} in {file.key}: expected {expected} as in {kinds[expected][0].key}, found {kind}",
+                    )
+                known.append(kind)
+    return _widest(known) or expected
+
+
+def _widest(kinds: Iterable[str]) -> str | None:
+    """Return the type that holds the values of all ``kinds``; a column without any value is of every type."""
+    found = {kind for kind in kinds if kind != '"NULL"'}
+    if len(found) <= 1:
+        return next(iter(found), "VARCHAR")
+    if found <= _WHOLE:
+        return "BIGINT"
+    if all(kind in _WHOLE or kind in _NUMBERS or kind.startswith("DECIMAL") for kind in found):
+        return "DOUBLE"
+    return "TIMESTAMP" if found <= _TIMES else None
+
+
+def _run(con: Any, query: FeatureQuery) -> dict[str, str]:
+    """Run the query into ``_features`` and return its features' types.
+
+    ``rows`` is all that it can see: the view over all columns does not exist yet.
+    """
+    import duckdb
+
+    try:
+        sql = select(con, query.sql)
+        described = [(name, kind) for name, kind, *_ in con.execute(f"DESCRIBE {sql}").fetchall()]
+        _refuse_columns(described)
+        con.execute(
+            f"CREATE TEMP TABLE _features AS SELECT * FROM ({sql}\n)"
+        )  # the line that errors name is the file's
+    except (NotOneSelect, duckdb.Error) as exc:
+        raise _translated(exc, "features", query.hidden) from exc
+    twice = con.execute(
+        "SELECT row_id, count(*) FROM _features GROUP BY ALL HAVING count(*) > 1 OR row_id IS NULL ORDER BY ALL LIMIT 1"
+    ).fetchall()
+    for row, times in twice:
+        why = (
+            f"row_id {row} comes back {times} times: a join multiplies rows; make the side that it joins unique"
+            if row is not None
+            else "a row_id is NULL"
+        )
+        raise SpecInvalid([Problem("features", "", f"the query must return each row once; {why}")])
+    return {name: kind for name, kind in described if name.lower() not in _OURS}
+
+
+def _refuse_columns(described: Sequence[tuple[str, str]]) -> None:
+    problems = []
+    names = [name.lower() for name, _ in described]
+    if ("row_id", "BIGINT") not in {(name.lower(), kind) for name, kind in described}:
+        problems.append(f"the query must return row_id, as `rows` has it; it returns {', '.join(names)}")
+    problems += [
+        f"column {name} is returned twice; name each column once"
+        for name in dict.fromkeys(names)
+        if names.count(name) > 1
+    ]
+    if "target" in names:
+        problems.append("a feature cannot be called target; rename it")
+    if problems:
+        raise SpecInvalid([Problem("features", "", problem) for problem in problems])
+
+
+def _label(
+    con: Any, query: FeatureQuery, source: str, features: Mapping[str, str], columns: Mapping[str, Mapping[str, str]]
+) -> FeatureFrame:
+    """Join the features to the labels of their rows."""
+    import duckdb
+
+    try:
+        target = expression(con, query.target)
+        con.execute(f"CREATE TEMP TABLE _labels AS SELECT row_id, dt, {target} AS target FROM ({source})")
+    except (NotOneSelect, duckdb.Error) as exc:
+        raise _translated(exc, "target.sql", ()) from exc
+    if con.execute("SELECT count(*) FROM _features ANTI JOIN _labels USING (row_id)").fetchall()[0][0]:
+        raise SpecInvalid(
+            [Problem("features", "", "the query returns a row_id that `rows` does not have; hand it through unchanged")]
+        )
+    kind = con.execute("SELECT typeof(any_value(target)) FROM _labels").fetchall()[0][0]
+    if kind in {"DOUBLE", "FLOAT"}:
+        _refuse_infinite(con, query)
+    shown = ", ".join(_plain(f"f.{identifier(name)}", found, name) for name, found in features.items())
+    table = con.sql(
+        f"SELECT l.row_id, l.dt, {_plain('l.target', kind, 'target')}{', ' if shown else ''}{shown} "
+        "FROM _features f JOIN _labels l ON f.row_id = l.row_id WHERE l.target IS NOT NULL ORDER BY l.row_id"
+    ).to_arrow_table()
+    landed, labelled = con.execute("SELECT count(*), count(target) FROM _labels").fetchall()[0]
+    return FeatureFrame(
+        table=table, landed=landed, unlabelled=landed - labelled, dropped=labelled - table.num_rows, columns=columns
+    )
+
+
+def _refuse_infinite(con: Any, query: FeatureQuery) -> None:
+    count, row = con.execute("SELECT count(*), min(row_id) FROM _labels WHERE NOT isfinite(target)").fetchall()[0]
+    if count:
+        key = query.tables["rows"].files[row // _FILE].key
+        raise DataRejected(
+            "non_finite",
+            f"the target is NaN or infinite in {count} rows, the first is row {row % _FILE + 1} of {key}; turn it into NULL in target.sql where there is no label",
+        )
+
+
+def _plain(column: str, kind: str, name: str) -> str:
+    """Return a column as a type that learners know."""
+    if kind.startswith(("HUGEINT", "UHUGEINT", "DECIMAL")):
+        column = f"CAST({column} AS DOUBLE)"
+    elif kind.startswith(("ENUM", "UUID")):
+        column = f"CAST({column} AS VARCHAR)"
+    return f"{column} AS {identifier(name)}"
+
+
+def _translated(exc: Exception, where: str, hidden: Sequence[str]) -> Exception:
+    """Return what DuckDB says as one of our errors."""
+    import duckdb
+
+    said = first_line(exc)
+    if isinstance(exc, duckdb.OutOfMemoryException):
+        return DataRejected(
+            "resource", f"the features query: {said}. Give the worker more memory or disk, or shorten the window"
+        )
+    if "arquet" in said or isinstance(exc, duckdb.IOException):
+        return DataRejected("corrupt", f"a file of the snapshot cannot be read any more: {said}")
+    for name in hidden:
+        if isinstance(exc, duckdb.BinderException) and re.search(rf'"{re.escape(name)}"', said, re.IGNORECASE):
+            said = f"column {name} is unknown at prediction time (source.unknown_at_prediction), so the features query cannot use it"
+    if isinstance(exc, duckdb.PermissionException):
+        said = "the query may read `rows` and the side tables, and no other file"
+    elif not isinstance(exc, NotOneSelect | duckdb.ProgrammingError) and isinstance(exc, duckdb.DataError):
+        said = f"it fails on these rows: {said}; TRY_CAST gives NULL where CAST fails"
+    line = line_of(exc)
+    return SpecInvalid([Problem(where, f"line {line}" if line and where == "features" else "", said)])
+
+
+def check(pipeline: Pipeline) -> list[Problem]:
+    """Say what is wrong with a pipeline's SQL and declared types, as far as that shows without data."""
+    spec, problems = pipeline.spec, []
+    file = f"features/{spec.features}.sql"
+    yaml = f"pipelines/{spec.name}.yaml"
+    with connect() as con:
+        found = _sql_problem(lambda: select(con, pipeline.sql), file)
+        if found:
+            problems.append(found)
+        elif "row_id" not in pipeline.sql.lower():
+            problems.append(
+                Problem(file, "", "the query must return row_id, once for each row of `rows` that it keeps")
+            )
+        else:
+            problems += [
+                Problem(
+                    file,
+                    "",
+                    f"{name} differs from run to run, so a night could not be rebuilt; take the time from the rows (dt)",
+                )
+                for name in unrepeatable(con, select(con, pipeline.sql))
+            ]
+        found = _sql_problem(lambda: expression(con, spec.target.sql), yaml, "target.sql")
+        if found:
+            problems.append(found)
+        for prefix, table in (
+            ("source", spec.source),
+            *((f"source.tables.{n}", t) for n, t in spec.source.tables.items()),
+        ):
+            for column, kind in table.columns.items():
+                problem = type_problem(con, kind)
+                if problem:
+                    problems.append(Problem(yaml, f"{prefix}.columns.{column}", problem))
+    return problems
+
+
+def _sql_problem(parse: Callable[[], str], file: str, key: str | None = None) -> Problem | None:
+    import duckdb
+
+    try:
+        parse()
+    except NotOneSelect as exc:
+        return Problem(file, key or "", str(exc))
+    except duckdb.Error as exc:
+        line = line_of(exc)
+        return Problem(file, key or (f"line {line}" if line else ""), first_line(exc))
+    return None

@@ -1,0 +1,309 @@
+"""Source files made readable: CSV, JSON Lines and Parquet, each read whole and strictly, by DuckDB.
+
+Types of a CSV are those that the spec declares; others are told by *all* values of a column, by rules that a person can
+predict: whole numbers, numbers, true/false, ISO dates and ISO timestamps are such, all else is text. ``01/02/2024`` stays
+text, because nobody can tell which is the month. A column may still look whole in one file and fractional in the next:
+the engine widens such columns when it puts the files of a table together. Declare what must not depend on the data.
+"""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import zlib
+from typing import TYPE_CHECKING, Any
+
+from ratchet.adapters.duck_sql import first_line, identifier, literal, literals, type_problem
+from ratchet.errors import DataRejected, Problem, SpecInvalid
+from ratchet.ports import FileProfile
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from pathlib import Path
+
+    from ratchet.ports import FileFormat
+
+MAX_EXPANDED = 8 << 30  # bytes that one source file may expand to
+_LINE = 4 << 20  # bytes of one row
+_CHUNK = 1 << 20
+_SHOWN = 5  # rows that a message names
+
+_INTEGER = r"[+-]?\d+"
+_NUMBER = r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?|(?i:nan|[+-]?inf(inity)?)"
+_DATE = r"\d{4}-\d{2}-\d{2}"
+_TIMESTAMP = _DATE + r"[ T]\d{2}:\d{2}(:\d{2}(\.\d+)?)?"
+_ZONED = _TIMESTAMP + r" ?(Z|[+-]\d{2}(:?\d{2})?)"
+# Each value sets the bit of the first kind that it is of; a column is of the type that fits all its bits.
+_KINDS: tuple[tuple[int, str, str], ...] = (
+    (1, _INTEGER, "BIGINT"), (2, _NUMBER, "DOUBLE"), (4, "(?i:true|false)", "BOOLEAN"), (8, _DATE, "DATE"),
+    (16, _TIMESTAMP, "TIMESTAMP"), (32, _ZONED, "TIMESTAMP WITH TIME ZONE"),
+)  # fmt: skip
+_TEXT = 64
+_TYPES = {
+    0: '"NULL"',
+    1: "BIGINT",
+    2: "DOUBLE",
+    3: "DOUBLE",
+    4: "BOOLEAN",
+    8: "DATE",
+    16: "TIMESTAMP",
+    24: "TIMESTAMP",
+    32: "TIMESTAMP WITH TIME ZONE",
+}
+
+
+def corrupt(key: str, why: str) -> DataRejected:
+    """Say that a file cannot be trusted."""
+    return DataRejected("corrupt", f"{key}: {why}. Mend the file and land it again")
+
+
+def convert(con: Any, source: Path, key: str, how: FileFormat, out: Path) -> None:
+    """Write a CSV or JSON Lines file as Parquet.
+
+    Raises:
+        DataRejected: ``corrupt``, ``empty``, ``schema`` or ``too_large``.
+        SpecInvalid: a declared type does not exist.
+    """
+    import duckdb
+
+    _types_exist(con, how.columns)
+    plain = out.with_name(out.name + ".plain")
+    try:
+        text = _plain(source, key, plain)
+        select = _csv(con, text, key, how) if how.format == "csv" else _jsonl(con, text, key, how)
+        con.execute(f"COPY ({select}) TO {literal(out)} (FORMAT parquet, COMPRESSION zstd, COMPRESSION_LEVEL 1)")
+    except duckdb.OutOfMemoryException as exc:
+        raise DataRejected(
+            "resource", f"{key}: {first_line(exc)}. Give the worker more memory or disk, or land smaller files"
+        ) from exc
+    except duckdb.Error as exc:
+        if "aximum" in str(exc) and "size" in str(exc):
+            raise DataRejected("too_large", f"{key}: a row is larger than {_LINE >> 20} MiB") from exc
+        raise corrupt(key, first_line(exc)) from exc
+    finally:
+        plain.unlink(missing_ok=True)
+
+
+def verify_parquet(path: Path, key: str) -> None:
+    """Read a Parquet file whole: every page, its checksum where it carries one, and every text's encoding.
+
+    Raises:
+        DataRejected: ``corrupt``, ``empty`` or ``too_large``.
+    """
+    import pyarrow as pa  # noqa: PLC0415  0.3 s that --help need not spend
+    import pyarrow.parquet as pq  # noqa: PLC0415
+
+    if path.stat().st_size == 0:
+        raise DataRejected("empty", f"{key} has 0 bytes")
+    try:
+        with pq.ParquetFile(path, page_checksum_verification=True) as file:
+            groups = [file.metadata.row_group(i) for i in range(file.num_row_groups)]
+            _bounded(sum(group.total_byte_size for group in groups), key)
+            _distinct(file.schema_arrow.names, key)
+            for i in range(file.num_row_groups):
+                file.read_row_group(i).validate(full=True)
+            if file.metadata.num_rows == 0:
+                raise DataRejected("empty", f"{key} has no rows")
+    except MemoryError as exc:
+        raise DataRejected("resource", f"{key}: not enough memory to read it") from exc
+    except (pa.ArrowException, OSError) as exc:
+        raise corrupt(key, f"not whole, or no Parquet file: {first_line(exc)}") from exc
+
+
+def profile(con: Any, path: Path, key: str, date_column: str | None) -> FileProfile:
+    """Say what a Parquet file holds.
+
+    Raises:
+        DataRejected: ``schema`` when the date column is missing or no date; ``corrupt`` when a value of it is none.
+    """
+    import duckdb
+
+    table = f"read_parquet({literal(path)}, hive_partitioning = false, file_row_number = true)"
+    try:
+        columns = {
+            name: kind
+            for name, kind, *_ in con.execute(f"DESCRIBE SELECT * EXCLUDE (file_row_number) FROM {table}").fetchall()
+        }
+        if date_column is None:
+            return FileProfile(rows=con.execute(f"SELECT count(*) FROM {table}").fetchall()[0][0], columns=columns)
+        day = day_of(date_column, columns, key)
+        rows, dated, first, last = con.execute(
+            f"SELECT count(*), count({day}), min({day}), max({day}) FROM {table}"
+        ).fetchall()[0]
+        if dated < rows:
+            bad = con.execute(
+                f"SELECT file_row_number + 1 FROM {table} WHERE {day} IS NULL ORDER BY 1 LIMIT {_SHOWN}"
+            ).fetchall()
+            raise corrupt(
+                key,
+                f"column {date_column} is no date in {rows - dated} rows: {_rows([row for (row,) in bad], rows - dated)}",
+            )
+    except duckdb.Error as exc:
+        raise corrupt(key, first_line(exc)) from exc
+    return FileProfile(rows=rows, columns=columns, first=first, last=last)
+
+
+def day_of(column: str, columns: Mapping[str, str], key: str) -> str:
+    """Return the SQL of a row's day, NULL where the column does not tell one.
+
+    Raises:
+        DataRejected: ``schema`` when the column is missing, or can hold no date.
+    """
+    kind = columns.get(column)
+    if kind is None:
+        raise DataRejected("schema", f"{key} lacks the date column {column}; it has {', '.join(columns)}")
+    if kind not in {"DATE", "VARCHAR"} and not kind.startswith("TIMESTAMP"):
+        raise DataRejected(
+            "schema", f"column {column} of {key}: expected DATE, TIMESTAMP or text that reads as one, found {kind}"
+        )
+    instant = f"TRY_CAST({identifier(column)} AS TIMESTAMPTZ)"
+    return f"CASE WHEN year({instant}) BETWEEN 1 AND 9999 THEN CAST({instant} AS DATE) END"
+
+
+def _types_exist(con: Any, columns: Mapping[str, str]) -> None:
+    problems = [(name, type_problem(con, kind)) for name, kind in columns.items()]
+    if any(problem for _, problem in problems):
+        raise SpecInvalid([Problem("spec", f"columns.{name}", problem) for name, problem in problems if problem])
+
+
+def _bounded(size: int, key: str) -> None:
+    if size > MAX_EXPANDED:
+        raise DataRejected("too_large", f"{key} expands to more than {MAX_EXPANDED >> 20} MiB; land smaller files")
+
+
+def _plain(source: Path, key: str, plain: Path) -> Path:
+    """Return the file without gzip, its checksum and length verified."""
+    if source.stat().st_size == 0:
+        raise DataRejected("empty", f"{key} has 0 bytes")
+    if not key.lower().endswith(".gz"):
+        _bounded(source.stat().st_size, key)
+        return source
+    size = 0
+    try:
+        with gzip.open(source) as packed, plain.open("wb") as out:
+            while chunk := packed.read(_CHUNK):
+                size += len(chunk)
+                _bounded(size, key)
+                out.write(chunk)
+    except (EOFError, gzip.BadGzipFile, zlib.error) as exc:
+        raise corrupt(key, f"truncated or broken gzip: {first_line(exc)}") from exc
+    if size == 0:
+        raise DataRejected("empty", f"{key} has 0 bytes inside")
+    return plain
+
+
+def _distinct(names: Sequence[str], key: str) -> None:
+    """Refuse columns that SQL cannot tell apart."""
+    seen: set[str] = set()
+    for i, name in enumerate(names, start=1):
+        if not name.strip():
+            raise corrupt(key, f"column {i} of {len(names)} has no name")
+        if name.lower() in seen:
+            raise corrupt(key, f"column {name} occurs twice")
+        seen.add(name.lower())
+
+
+def _csv(con: Any, text: Path, key: str, how: FileFormat) -> str:
+    """Read a CSV strictly into ``raw`` as text, and return the SELECT that gives its columns their types."""
+    names = _header(text, key, how.delimiter)
+    columns = "{" + ", ".join(f"{literal(name)}: 'VARCHAR'" for name in names) + "}"
+    nulls = literals(how.null_values or ("\t no text means null \t",))  # DuckDB wants at least one
+    con.execute(
+        f"CREATE TEMP TABLE raw AS SELECT * FROM read_csv({literal(text)}, auto_detect = false, columns = {columns}, header = true, "
+        f"delim = {literal(how.delimiter)}, quote = '\"', escape = '\"', nullstr = {nulls}, strict_mode = true, null_padding = false, "
+        f"compression = 'none', max_line_size = {_LINE}, store_rejects = true)"
+    )
+    _refuse_rejects(con, key)
+    rows = con.execute("SELECT count(*) FROM raw").fetchall()[0][0]
+    if rows == 0:
+        raise DataRejected("empty", f"{key} has a header and no rows")
+    missing = [name for name in how.columns if name not in names]
+    if missing:
+        raise DataRejected(
+            "schema", f"{key} lacks column {missing[0]}, declared {how.columns[missing[0]]}; it has {', '.join(names)}"
+        )
+    types = {**_sniff(con, [name for name in names if name not in how.columns]), **how.columns}
+    for name, kind in how.columns.items():
+        _refuse_values(con, key, name, kind)
+    return "SELECT " + ", ".join(_cast(name, types[name]) for name in names) + " FROM raw"
+
+
+def _header(text: Path, key: str, delimiter: str) -> list[str]:
+    with text.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as lines:
+        try:
+            names = next(csv.reader(lines, delimiter=delimiter, strict=True), [])
+        except csv.Error as exc:
+            raise corrupt(key, f"the header cannot be read: {exc}") from exc
+    if not names:
+        raise corrupt(key, "line 1 is blank; a header is required")
+    if any("\udc80" <= char <= "\udcff" for name in names for char in name):
+        raise corrupt(key, "the header is not UTF-8")
+    _distinct(names, key)
+    return names
+
+
+def _refuse_rejects(con: Any, key: str) -> None:
+    """Refuse a CSV of which a line was not read, naming lines and reasons."""
+    found = con.execute(
+        "SELECT line, error_type, min(error_message) FROM reject_errors GROUP BY ALL ORDER BY line"
+    ).fetchall()
+    if not found:
+        return
+    lines = sorted({line for line, *_ in found})
+    _, kind, why = found[0]
+    if kind == "LINE SIZE OVER MAXIMUM":
+        raise DataRejected("too_large", f"{key}: {_rows(lines, len(lines), 'line')} larger than {_LINE >> 20} MiB")
+    raise corrupt(key, f"{_rows(lines, len(lines), 'line')}: {kind.lower()}; {first_line(ValueError(why)).rstrip('.')}")
+
+
+def _refuse_values(con: Any, key: str, name: str, kind: str) -> None:
+    """Refuse a declared column with values that are not of its type."""
+    column = identifier(name)
+    bad = f"FROM raw WHERE {column} IS NOT NULL AND TRY_CAST({column} AS {kind}) IS NULL"
+    count = con.execute(f"SELECT count(*) {bad}").fetchall()[0][0]
+    if count:
+        rows = [row for (row,) in con.execute(f"SELECT rowid + 1 {bad} ORDER BY 1 LIMIT {_SHOWN}").fetchall()]
+        raise corrupt(key, f"column {name}: expected {kind}, found other text in {count} rows: {_rows(rows, count)}")
+
+
+def _sniff(con: Any, names: Sequence[str]) -> dict[str, str]:
+    """Tell each column's type by all its values."""
+    if not names:
+        return {}
+
+    def kinds(column: str) -> str:
+        whens = "".join(
+            f" WHEN regexp_full_match({column}, {literal(pattern)}) AND TRY_CAST({column} AS {kind}) IS NOT NULL THEN {bit}"
+            for bit, pattern, kind in _KINDS
+        )
+        return f"bit_or(CASE WHEN {column} IS NULL THEN 0{whens} ELSE {_TEXT} END)"
+
+    masks = con.execute("SELECT " + ", ".join(kinds(identifier(name)) for name in names) + " FROM raw").fetchall()[0]
+    return {name: _TYPES.get(mask or 0, "VARCHAR") for name, mask in zip(names, masks, strict=True)}
+
+
+def _cast(name: str, kind: str) -> str:
+    column = identifier(name)
+    return column if kind in {"VARCHAR", '"NULL"'} else f"CAST({column} AS {kind}) AS {column}"
+
+
+def _jsonl(con: Any, text: Path, key: str, how: FileFormat) -> str:
+    """Return the SELECT that reads a JSON Lines file strictly."""
+    reader = (
+        f"read_json({literal(text)}, format = 'newline_delimited', records = true, compression = 'none', sample_size = -1, "
+        f"maximum_depth = -1, convert_strings_to_integers = false, ignore_errors = false, maximum_object_size = {_LINE}"
+    )
+    found = {name: kind for name, kind, *_ in con.execute(f"DESCRIBE SELECT * FROM {reader})").fetchall()}
+    _distinct(list(found), key)
+    types = {**{name: "VARCHAR" if kind in {"JSON", '"NULL"'} else kind for name, kind in found.items()}, **how.columns}
+    columns = "{" + ", ".join(f"{literal(name)}: {literal(kind)}" for name, kind in types.items()) + "}"
+    con.execute(f"CREATE TEMP TABLE raw AS SELECT * FROM {reader}, columns = {columns})")
+    if con.execute("SELECT count(*) FROM raw").fetchall()[0][0] == 0:
+        raise DataRejected("empty", f"{key} has no rows")
+    return "SELECT * FROM raw"
+
+
+def _rows(rows: Sequence[int], count: int, word: str = "row") -> str:
+    """Name a few rows."""
+    more = f" and {count - _SHOWN} more" if count > _SHOWN else ""
+    return f"{word} {', '.join(str(row) for row in rows[:_SHOWN])}{more}"

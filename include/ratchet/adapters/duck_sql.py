@@ -1,0 +1,142 @@
+"""What DuckDB is told and what it answers: quoting, connections, one SELECT, and its errors in words."""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from pathlib import Path
+
+# Whatever a run reads besides its snapshot would make two nights differ.
+_UNREPEATABLE = {
+    "current_date", "current_localtime", "current_localtimestamp", "current_time", "current_timestamp", "gen_random_uuid",
+    "get_current_time", "get_current_timestamp", "localtime", "localtimestamp", "now", "random", "setseed", "today",
+    "transaction_timestamp", "txid_current", "uuid", "uuidv4", "uuidv7",
+}  # fmt: skip
+_KEYWORDS = ("current_", "localtime")
+_TYPE = re.compile(r"[A-Za-z]\w*( [A-Za-z]\w*)*(\(\d+(, ?\d+)?\))?(\[\])*")
+
+
+def identifier(name: str) -> str:
+    """Quote a name."""
+    return '"' + name.replace('"', '""') + '"'
+
+
+def literal(text: object) -> str:
+    """Quote a text."""
+    return "'" + str(text).replace("'", "''") + "'"
+
+
+def literals(texts: Iterable[object]) -> str:
+    """Write a list of texts."""
+    return "[" + ", ".join(literal(text) for text in texts) + "]"
+
+
+def connect(spill: Path | None = None, memory_limit: str | None = None, threads: int | None = None) -> Any:
+    """Open an empty in-memory database: in UTC, and without downloads (Parquet, JSON and ICU are built in)."""
+    import duckdb
+
+    config: dict[str, Any] = {"autoinstall_known_extensions": False, "autoload_known_extensions": False}
+    if spill:
+        config["temp_directory"] = str(spill)
+    if memory_limit:
+        config["memory_limit"] = memory_limit
+    if threads:
+        config["threads"] = threads
+    con = duckdb.connect(":memory:", config=config)
+    con.execute("SET TimeZone = 'UTC'")
+    con.execute("SET enable_progress_bar = false")
+    return con
+
+
+class NotOneSelect(ValueError):
+    """The text is not exactly one SELECT statement."""
+
+
+def select(con: Any, sql: str) -> str:
+    """Return ``sql`` as a sub-query can hold it: one SELECT, without the semicolon that ends it.
+
+    Raises:
+        NotOneSelect: there is none, more than one, or another statement.
+        duckdb.Error: it does not parse.
+    """
+    import duckdb
+
+    statements = con.extract_statements(sql)
+    if len(statements) != 1:
+        raise NotOneSelect(f"expected one SELECT, found {len(statements) or 'no'} statements")
+    if statements[0].type != duckdb.StatementType.SELECT:
+        raise NotOneSelect(f"expected one SELECT, found {statements[0].type.name}")
+    tokens = [start for start, kind in duckdb.tokenize(sql) if kind != duckdb.token_type.comment]
+    raw = sql.encode()  # positions count bytes
+    while tokens and raw[tokens[-1] : tokens[-1] + 1] == b";":
+        raw = raw[: tokens.pop()]
+    return raw.decode()
+
+
+def expression(con: Any, sql: str) -> str:
+    """Return ``sql`` in brackets, once it has proved to be one expression.
+
+    Raises:
+        NotOneSelect, duckdb.Error: it is none, or more than that.
+    """
+    bracketed = f"({sql}\n)"
+    for text in (f"SELECT {sql}", f"SELECT {bracketed}"):  # "1), (2" passes the second only, "1 FROM x" the first only
+        select(con, text)
+    return bracketed
+
+
+def unrepeatable(con: Any, sql: str) -> list[str]:
+    """Name the functions in ``sql`` that read the clock or roll dice."""
+    found: set[str] = set()
+
+    def walk(node: Any) -> None:
+        if isinstance(node, dict):
+            columns = node.get("column_names", [])  # current_date without brackets parses as a column
+            name = (
+                columns[0]
+                if len(columns) == 1 and str(columns[0]).lower().startswith(_KEYWORDS)
+                else node.get("function_name")
+            )
+            if isinstance(name, str) and name.lower() in _UNREPEATABLE:
+                found.add(name.lower())
+            node = list(node.values())
+        if isinstance(node, list):
+            for child in node:
+                walk(child)
+
+    walk(json.loads(con.execute("SELECT json_serialize_sql(?)", [sql]).fetchall()[0][0]))
+    return sorted(found)
+
+
+def type_problem(con: Any, kind: str) -> str | None:
+    """Say what is wrong with the name of a type."""
+    import duckdb
+
+    try:
+        if _TYPE.fullmatch(kind):
+            con.execute(f"SELECT CAST(NULL AS {kind})")
+            return None
+    except duckdb.Error:
+        pass
+    return f"{kind!r} is no DuckDB type; for example BIGINT, DOUBLE, VARCHAR, BOOLEAN, DATE, TIMESTAMP"
+
+
+def first_line(exc: BaseException) -> str:
+    """Return what DuckDB says in its first line, bounded, without the values that it met."""
+    text = next((line for line in str(exc).splitlines() if line.strip()), type(exc).__name__)
+    return without_values(text)[:300]
+
+
+def without_values(text: str) -> str:
+    """Mask values that a conversion error quotes, because data may be personal."""
+    return re.sub(r"(?i)\b(string|value|numerical|format): ?(['\"]).*\2|\b(string|value) (['\"]).*?\4", r"\1\3 …", text)
+
+
+def line_of(exc: BaseException) -> int | None:
+    """Return the line of the SQL that DuckDB points at."""
+    match = re.search(r"^LINE (\d+):", str(exc), re.MULTILINE)
+    return int(match.group(1)) if match else None
