@@ -1,0 +1,84 @@
+"""The factory: one pipeline's spec becomes one DAG of ten tasks."""
+
+from __future__ import annotations
+
+import sys
+from datetime import UTC, datetime, time, timedelta
+from typing import TYPE_CHECKING, Any
+
+from airflow.sdk import DAG, Asset, CronDataIntervalTimetable
+
+from ratchet.domain.night import STEPS
+from ratchet.orchestration import docs, retries
+from ratchet.orchestration.params import form
+from ratchet.orchestration.tasks import NobodyAsked, ReportTask, StepTask
+from ratchet.spec import load_pipeline
+
+if TYPE_CHECKING:
+    from airflow.sdk import BaseOperator
+
+    from ratchet.domain.night import StepName
+    from ratchet.spec import PipelineSpec
+
+_NIGHT = timedelta(hours=12)  # the longest that a night may take, apart from waiting for a person
+
+
+def training_dag(name: str) -> DAG:
+    """Return the DAG of a pipeline.
+
+    Raises:
+        SpecInvalid: Airflow shows its words as the import error of this DAG, and of no other.
+    """
+    spec = load_pipeline(name).spec
+    waiting = timedelta(hours=spec.approval.timeout_hours if spec.approval.required != "never" else 0)
+    dag = DAG(
+        dag_id=spec.name,
+        description=spec.description,
+        doc_md=docs.dag_doc(spec),
+        schedule=CronDataIntervalTimetable(spec.schedule, timezone="UTC") if spec.schedule else None,
+        start_date=datetime.combine(spec.start, time(), UTC),
+        catchup=False,
+        max_active_runs=1,
+        dagrun_timeout=_NIGHT + waiting,
+        params=form(),
+        tags={"ratchet", spec.target.task, *spec.tags},
+        owner_links={spec.owner.name: f"mailto:{spec.owner.email}"} if spec.owner.email else {},
+        default_args={
+            "owner": spec.owner.name,
+            "retries": retries.RETRIES,
+            "retry_delay": retries.FIRST_DELAY,
+            "retry_exponential_backoff": retries.BACK_OFF,
+            "max_retry_delay": retries.MAX_DELAY,
+            "retry_policy": retries.WeatherOnly(),
+        },
+    )
+    dag.fileloc = sys._getframe(1).f_code.co_filename  # noqa: SLF001  the stub, not this file, is the DAG's source
+    with dag:
+        before = None
+        for step in STEPS:
+            task = _task(step, spec)
+            if before is not None:
+                before >> task
+            before = task
+    return dag
+
+
+def champion_asset(name: str) -> Asset:
+    """Return the asset that changes when a pipeline gets a new champion; other DAGs can be scheduled on it."""
+    return Asset(name=f"{name}.champion", uri=f"x-ratchet://champion/{name}", group="ratchet")
+
+
+def _task(step: StepName, spec: PipelineSpec) -> BaseOperator:
+    common: dict[str, Any] = {"doc_md": docs.TASKS[step]}
+    if step == "approve":
+        if spec.approval.required == "never":
+            return NobodyAsked(task_id=step, **common)
+        from ratchet.orchestration.approval import PersonApproves  # noqa: PLC0415  only where it is needed
+
+        return PersonApproves(pipeline=spec.name, approval=spec.approval, **common)
+    if step == "report":
+        return ReportTask(step=step, pipeline=spec.name, **common).as_teardown()
+    if step == "promote":
+        asset = champion_asset(spec.name)
+        return StepTask(step=step, pipeline=spec.name, champion=asset, outlets=[asset], **common)
+    return StepTask(step=step, pipeline=spec.name, **common)

@@ -1,0 +1,63 @@
+"""What the Airflow UI tells of a pipeline and its tasks: generated from the spec, so that it cannot lag behind."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from ratchet.domain.night import StepName
+    from ratchet.spec import PipelineSpec
+
+TASKS: dict[StepName, str] = {
+    "snapshot": "Lists the window's partitions up to the cutoff and pins the exact object versions that this night reads.",
+    "validate": "Runs the suite on every partition that has not passed it yet, and quarantines what breaks a critical expectation.",
+    "score": "Lets the champion and the last challengers score the newest labelled days, before anything learns from them.",
+    "train": "Builds the features, fits the challenger and logs it to MLflow.",
+    "evaluate": "Compares challenger and champion on the hold-out, which neither has seen.",
+    "register": "Registers one model version per run key, loads it in a fresh process, and checks that it gives the same predictions.",
+    "gate": "Turns the evidence into a verdict: PASS, FAIL or UNDECIDED. Anything but a PASS skips approve and promote.",
+    "approve": "Where the spec asks for it, a person decides; no answer means no.",
+    "promote": "Appends to the ledger by compare-and-swap, moves the alias, and tells the DAGs that wait for a new champion.",
+    "report": "Writes the night's page, its record and the run's note, however the night came out.",
+}
+
+READING = """\
+### Reading the grid
+| what you see | what it means |
+|---|---|
+| all green | **promoted**: a new champion serves |
+| `approve` and `promote` pink | **refused** or **undecided**: the champion stays; the run's note says why |
+| pink from one task on, the run green | **skipped**: too little data to decide on |
+| one task red, the run red | **rejected** (the data must not be trained on) or **failed**; the run's note says which and why |
+
+`report` runs in every case and holds the link to the night's page.
+"""
+
+
+def dag_doc(spec: PipelineSpec) -> str:
+    """Return the DAG's description in Markdown."""
+    window, who = spec.window, f"{spec.owner.name} <{spec.owner.email}>" if spec.owner.email else spec.owner.name
+    gates = "\n".join(f"- {gate.name}" for gate in spec.gates)
+    approval = (
+        "nobody is asked"
+        if spec.approval.required == "never"
+        else f"{', '.join(spec.approval.approvers) or 'a person'} must approve"
+    )
+    delay = f", counting only rows that are {window.label_delay_days} days old" if window.label_delay_days else ""
+    return f"""\
+{spec.description}
+
+**Owner** {who} · **schedule** {f"`{spec.schedule}` UTC" if spec.schedule else "by hand only"} · **model** `{spec.name}` in MLflow
+
+### A night
+A `{spec.target.task}` model is fitted on `{spec.source.uri}` over {window.days} days up to the cutoff{delay}; the last {window.holdout_days} days
+are held out, and the {window.stop_days} days before them stop the fit. Suite `{spec.validation.suite}`, features `{spec.features}`.
+
+### Gates
+All of these must pass before the challenger becomes champion; then {approval}.
+
+{gates}
+
+{READING}
+[Nights, champions and reports](/ratchet/)
+"""

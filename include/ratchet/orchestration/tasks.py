@@ -1,0 +1,235 @@
+"""The ten tasks: thin shells that take the night from the task before, run one step, and say in Airflow's words how it ended.
+
+They are operators of our own, for they cost less than ``@task``: no fields are rendered, and the only thing handed on is
+the night, which holds references. Whatever is heavy is imported when a step runs, from what the worker has preloaded.
+"""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+
+from airflow.sdk import BaseOperator
+from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException, DownstreamTasksSkipped
+
+from ratchet.domain.night import STEPS, Ended, Night, NightRequest, StepName
+from ratchet.errors import RatchetError, UsageError
+from ratchet.orchestration import connections, notes
+from ratchet.orchestration.links import LINKS, StepLink, addresses
+from ratchet.orchestration.params import request
+from ratchet.orchestration.retries import can_pass
+from ratchet.spec import load_pipeline
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from airflow.sdk import Asset
+
+    from ratchet.spec import Pipeline
+
+NIGHT = "night"  # the key under which each task hands the night on
+_TIMEOUTS: dict[StepName, timedelta] = {"validate": timedelta(hours=2), "train": timedelta(hours=6)}
+TIMEOUT = timedelta(hours=1)
+
+
+class StepTask(BaseOperator):  # type: ignore[misc, unused-ignore]
+    """One step of the night."""
+
+    template_fields: Sequence[str] = ()
+    ui_color = "#e8eefc"
+
+    def __init__(self, *, step: StepName, pipeline: str, champion: Asset | None = None, **kwargs: Any) -> None:
+        kwargs.setdefault("execution_timeout", _TIMEOUTS.get(step, TIMEOUT))
+        super().__init__(task_id=step, do_xcom_push=False, **kwargs)
+        self.step: StepName = step
+        self.pipeline = pipeline
+        self.champion = champion
+        self.left_behind: dict[str, str] = {}  # addresses by the name of the link, once the step has run
+
+    @property
+    def operator_extra_links(self) -> tuple[StepLink, ...]:
+        """The buttons on the task's page."""
+        return tuple(StepLink(name) for name in LINKS.get(self.step, ()))
+
+    def execute(self, context: Any) -> None:
+        """Run the step; its end becomes a state that the grid shows."""
+        from ratchet.steps.night import failed  # noqa: PLC0415
+
+        night = None
+        try:
+            night, pipeline = self.begin(context)
+            night = self.run(night, pipeline)
+        except AirflowFailException:
+            raise
+        except Exception as exc:
+            if night:
+                hand_on(context, failed(night, self.step, exc))
+            if can_pass(exc):
+                raise
+            raise AirflowFailException(_words(exc)) from (None if isinstance(exc, RatchetError) else exc)
+        self.left_behind = addresses(self.step, night)
+        hand_on(context, night)
+        self.conclude(context, night)
+
+    def begin(self, context: Any) -> tuple[Night, Pipeline]:
+        """Return the night so far and its pipeline."""
+        if self.step == STEPS[0]:
+            return _begin(self.pipeline, context)
+        night = handed_on(context, *_before(self.step))
+        if night is None:
+            raise AirflowFailException(
+                "the task before has handed nothing on; clear the whole run, and it starts afresh"
+            )
+        return night, load_pipeline(self.pipeline, overrides=night.request.overrides)
+
+    def run(self, night: Night, pipeline: Pipeline) -> Night:
+        """Run the step with the services that the environment and Airflow's connections name."""
+        from ratchet.steps.night import run_step  # noqa: PLC0415
+        from ratchet.wiring import services  # noqa: PLC0415
+
+        connections.use(connections.environment())
+        if self.step == "promote" and night.approve is None:  # nobody had to be asked: the task was an empty one
+            night = run_step("approve", night, pipeline, services(), self.log.info)
+        return run_step(self.step, night, pipeline, services(), self.log.info)
+
+    def conclude(self, context: Any, night: Night) -> None:
+        """Turn how the step ended into the task's state."""
+        if night.ended:
+            words = f"{night.ended.outcome.upper()}, {night.ended.reason}: {night.ended.detail}"
+            if night.ended.outcome == "skipped":
+                raise AirflowSkipException(words)
+            raise AirflowFailException(words)
+        if self.step == "gate" and night.gate and night.gate.verdict.outcome != "PASS":
+            self.log.info("%s: %s", night.gate.verdict.outcome, "; ".join(night.reasons))
+            raise DownstreamTasksSkipped(tasks=["approve", "promote"])
+        if self.step == "promote":
+            self._announce(context, night)
+
+    def _announce(self, context: Any, night: Night) -> None:
+        """Tell the DAGs that wait for a new champion, or skip where there is none."""
+        version = night.register_.version if night.register_ else None
+        if not (night.promote and night.promote.promoted and version):
+            raise AirflowSkipException(night.promote.detail if night.promote else "not promoted")
+        if self.champion is not None:
+            context["outlet_events"][self.champion].extra = {
+                "pipeline": self.pipeline,
+                "version": version.version,
+                "run_key": version.run_key,
+                "cutoff": str(night.request.cutoff),
+                "artifact_digest": version.artifact_digest,
+            }
+
+
+class ReportTask(StepTask):
+    """The last task: it always runs, tells the night, and does not decide how the run came out."""
+
+    ui_color = "#f3f0e6"
+
+    def execute(self, context: Any) -> None:
+        """Write the page and the note, or at least the note."""
+        from ratchet.steps.report import headline  # noqa: PLC0415
+
+        run, night = context["dag_run"], so_far(context)
+        if night is None:
+            night = _never_begun(self.pipeline, context)
+        try:
+            night = self.run(night, _pipeline_in_any_case(night.request))
+            self.left_behind = addresses(self.step, night)
+        finally:
+            notes.write(run.dag_id, run.run_id, headline(night), self.log.info)
+
+
+class NobodyAsked(BaseOperator):  # type: ignore[misc, unused-ignore]
+    """approve, where the spec asks for nobody: the scheduler passes over it without starting anything."""
+
+    inherits_from_empty_operator = True
+    ui_color = "#ffffff"
+
+    def execute(self, context: Any) -> None:
+        """Do nothing."""
+
+
+def hand_on(context: Any, night: Night) -> None:
+    """Leave the night for the next task."""
+    context["ti"].xcom_push(key=NIGHT, value=night.model_dump(mode="json"))
+
+
+def handed_on(context: Any, *tasks: StepName) -> Night | None:
+    """Take the night from the first of these tasks that has left one."""
+    for task in tasks:
+        found = context["ti"].xcom_pull(task_ids=task, key=NIGHT)
+        if found is not None:
+            return Night.model_validate(found)
+    return None
+
+
+def so_far(context: Any) -> Night | None:
+    """Return the newest night of this attempt at a run.
+
+    The tasks' states lead, for what a task left behind in an earlier attempt lies there still.
+    """
+    ti = context["ti"]
+    states = ti.get_task_states(dag_id=ti.dag_id, run_ids=[ti.run_id]).get(ti.run_id, {})
+    done = [step for step in STEPS[:-1] if states.get(step) == "success"]
+    stopped = next((step for step in STEPS[:-1] if states.get(step) != "success"), None)
+    night = handed_on(context, *reversed(done[: STEPS.index(stopped)] if stopped else done))
+    if stopped is None or (night and night.approve and not night.approve.approved):
+        return night
+    if stopped == "approve" and states[stopped] == "skipped":  # by the gate
+        return night
+    last = handed_on(context, stopped) if states.get(stopped) in {"failed", "skipped"} else None
+    if last and (last.ended or last.promote):
+        return last
+    return night and night.model_copy(update={"ended": _unexplained(stopped)})
+
+
+def _before(step: StepName) -> tuple[StepName, ...]:
+    """Return the tasks that may have handed the night to a step: the one before, and the one before an empty approve."""
+    return ("approve", "gate") if step == "promote" else (STEPS[STEPS.index(step) - 1],)
+
+
+def _begin(name: str, context: Any) -> tuple[Night, Pipeline]:
+    from ratchet.steps.night import begin, failed  # noqa: PLC0415
+
+    run = context["dag_run"]
+    asked = request(name, context["params"], run.conf, run)
+    try:
+        pipeline = load_pipeline(name, overrides=asked.overrides)
+    except UsageError as exc:
+        hand_on(context, failed(begin(asked, load_pipeline(name)), "snapshot", exc))
+        raise
+    return begin(asked, pipeline), pipeline
+
+
+def _never_begun(name: str, context: Any) -> Night:
+    """Return the night of a run whose first task could not even read what was asked for."""
+    from ratchet.steps.night import begin, failed  # noqa: PLC0415
+
+    run, params = context["dag_run"], context["params"]
+    try:
+        asked = request(name, params, run.conf, run)
+    except UsageError as exc:
+        asked = request(name, {**params, "cutoff": None}, {}, run)
+        return failed(begin(asked, load_pipeline(name)), "snapshot", exc)
+    return begin(asked, load_pipeline(name)).model_copy(update={"ended": _unexplained("snapshot")})
+
+
+def _pipeline_in_any_case(asked: NightRequest) -> Pipeline:
+    """Return the pipeline as the night had it, or, where that is why the night has failed, as it is."""
+    try:
+        return load_pipeline(asked.pipeline, overrides=asked.overrides)
+    except UsageError:
+        return load_pipeline(asked.pipeline)
+
+
+def _unexplained(step: StepName) -> Ended:
+    return Ended(
+        outcome="failed",
+        step=step,
+        reason="Stopped",
+        detail=f"{step} ended without a word (killed, timed out or marked by hand); see its log",
+    )
+
+
+def _words(error: BaseException) -> str:
+    return str(error) if isinstance(error, RatchetError) else f"{type(error).__name__}: {error}"
