@@ -1,0 +1,139 @@
+"""What the page says in sentences: how the night came out, and what the person who was woken by it should do."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from ratchet.domain.night import Night
+
+_MARKS = {"promoted": "▲", "refused": "■", "undecided": "◆", "skipped": "»", "rejected": "✕", "failed": "!"}
+
+
+class Headline(NamedTuple):
+    """The top of the page."""
+
+    word: str
+    mark: str
+    sentence: str
+    urgency: str
+    steps: tuple[str, ...]  # what to do next
+
+
+def headline(night: Night, champion: int | None) -> Headline:
+    """Say how the night came out; ``champion`` is the version that serves after it."""
+    sentence = _promoted(night) if night.outcome == "promoted" else f"{_what(night)} {_stays(champion)}"
+    urgency, steps = _next(night)
+    dry = (
+        ("This was a dry run: nothing was registered or promoted, whatever it says above.",)
+        if night.request.dry_run
+        else ()
+    )
+    return Headline(night.outcome.upper(), _MARKS[night.outcome], sentence, urgency, (*dry, *steps))
+
+
+def _what(night: Night) -> str:
+    return {
+        "refused": f"{_challenger(night)} was not let through.",
+        "undecided": f"It is not proved yet that {_challenger(night, 'tonight’s challenger')} is good enough.",
+        "skipped": f"The night was skipped in {_step(night)}: there is too little to decide on.",
+        "rejected": f"Tonight’s data was rejected in {_step(night)}.",
+        "failed": f"Something broke in {_step(night)}.",
+    }[night.outcome]
+
+
+def _promoted(night: Night) -> str:
+    before = night.score.champion if night.score else None
+    if night.request.dry_run:
+        follows = f"in place of version {before.version}" if before else "as the first champion"
+        return f"Tonight’s challenger would be promoted {follows}. Nothing was changed."
+    if before is None:
+        return f"{_challenger(night)} is the first champion."
+    return f"{_challenger(night)} is the new champion, after version {before.version}."
+
+
+def _challenger(night: Night, otherwise: str = "Tonight’s challenger") -> str:
+    version = night.register_.version if night.register_ else None
+    word = "Version" if otherwise[0].isupper() else "version"
+    return f"{word} {version.version}" if version else otherwise
+
+
+def _stays(champion: int | None) -> str:
+    return f"Version {champion} goes on serving." if champion else "There is no champion yet."
+
+
+def _step(night: Night) -> str:
+    return f"the step “{night.ended.step}”" if night.ended else "a step that left no record"
+
+
+def _next(night: Night) -> tuple[str, tuple[str, ...]]:
+    request = night.request
+    again = f"ratchet run {request.pipeline} --cutoff {request.cutoff}"
+    if night.outcome == "promoted":
+        return "Nothing to do", (
+            "The version before goes on scoring each new day in shadow, so that a mistake would show.",
+        )
+    if night.outcome == "refused":
+        return "Nothing urgent", _refused(night, again)
+    if night.outcome == "undecided":
+        return "Nothing urgent", _undecided(night)
+    if night.outcome == "skipped":
+        return "Look in the morning", (
+            "See whether the feed has landed; the data section below says what was found.",
+            f"Once it has landed, “{again} --repin” takes it in; the next night looks again by itself.",
+        )
+    if night.outcome == "rejected":
+        return "Act on the data", (
+            _DATA.get(night.ended.reason if night.ended else "", _DATA[""]),
+            f"Then: “{again} --repin”.",
+        )
+    step = night.ended.step if night.ended else "report"
+    steps = [
+        f"Read the log of the task “{step}”. Mend the cause, then clear that task in Airflow, or: “{again}”.",
+        "Steps that have finished are not done twice: the same snapshot, the same run key, the same model.",
+    ]
+    if step in {"promote", "report"}:
+        steps.append(
+            f"The ledger decides who serves: “ratchet champion {request.pipeline}”. The alias is mended from it on every run."
+        )
+    return "Act tonight", tuple(steps)
+
+
+def _refused(night: Night, again: str) -> tuple[str, ...]:
+    if night.approve and night.approve.required and not night.approve.approved:
+        return ("The gates were passed; approval was not given. Run the night again to be asked again.",)
+    if night.gate and night.gate.verdict.outcome == "PASS":
+        return (f"The gates were passed, but the ledger had moved on. “{again}” judges against the champion of now.",)
+    return (
+        "This is the ratchet at work; nothing is broken. The next night trains and judges anew.",
+        "When it happens night after night, look at the checks and slices below, and at what has changed in the data.",
+    )
+
+
+def _undecided(night: Night) -> tuple[str, ...]:
+    problem = night.evaluate.case.champion_problem if night.evaluate else None
+    if problem:
+        return (
+            f"The champion could not be compared ({problem}). Mend that, or let a person decide; it will not heal by waiting.",
+        )
+    return (
+        "Evidence is carried on to the next night by itself. The undecided checks below say how much more is needed.",
+    )
+
+
+_DATA = {
+    "corrupt": "Ask the owner of the source to land the named object again, whole.",
+    "empty": "Ask the owner of the source why there is nothing in it, and to land it again.",
+    "changed": "An object was replaced while the night read it. Wait until the feed has finished landing.",
+    "snapshot_gone": "An object that the snapshot pins was deleted. Restore that version, or take what is there now.",
+    "stale": "The feed has stopped. Ask the owner of the source when it goes on.",
+    "incomplete": "A side table is missing. Land it, or mark it optional in the spec.",
+    "bad_key": "Rename or remove the named object.",
+    "validation": "See the failed expectations below. Have the data mended at its source; loosen the suite only if it is wrong.",
+    "quarantined": "Too many partitions are in quarantine. Have them mended at their source; see the reasons below.",
+    "error": "An expectation could not be checked at all, mostly because a column has changed. Mend the data or the suite.",
+    "schema": "Columns have changed. Mend them at the source, or change the features query and the suite.",
+    "one_class": "All labels are the same. Look at the target’s SQL, and at the column that it reads.",
+    "non_finite": "A feature is infinite. Mend the data, or make it NULL in the features query.",
+    "": "See the reason above; have the data mended at its source.",
+}

@@ -1,0 +1,503 @@
+"""The night's page, for every way that a night can end."""
+
+from __future__ import annotations
+
+import json
+import re
+from datetime import date, timedelta
+from html.parser import HTMLParser
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from ratchet.adapters.report import HtmlReporter
+from ratchet.adapters.report.svg import axis
+from ratchet.adapters.report.view import number
+from ratchet.domain import night as records
+from ratchet.domain.gates import CaseForPromotion, Check, DayLoss, MetricValue, Outcome, judge
+from ratchet.domain.ledger import GENESIS, Champion, LedgerEntry
+from ratchet.domain.models import ModelVersion
+from ratchet.domain.records import digest
+from ratchet.domain.snapshots import SnapshotDiff
+from ratchet.domain.statistics import Evidence
+from ratchet.spec import Pipeline, PipelineSpec
+
+CUTOFF = date(2013, 6, 30)
+HOSTILE = "<script>alert('Zoë & co')</script>"
+METRICS = {
+    "binary": {
+        "auc": 0.7443,
+        "pr_auc": 0.5121,
+        "log_loss": 0.4803,
+        "brier": 0.1562,
+        "accuracy": 0.7712,
+        "balanced_accuracy": 0.6011,
+        "macro_f1": 0.6105,
+        "calibration": 0.9712,
+    },
+    "multiclass": {
+        "log_loss": 0.8102,
+        "brier": 0.4417,
+        "accuracy": 0.6903,
+        "balanced_accuracy": 0.6411,
+        "macro_f1": 0.6502,
+    },
+    "regression": {"rmse": 31.72, "mae": 18.04, "r2": 0.4412},
+}
+GATES = {
+    "binary": [
+        {"kind": "bound", "metric": "auc", "at_least": 0.62},
+        {"kind": "bound", "metric": "log_loss", "at_most": 0.6},
+        {"kind": "bound", "metric": "auc", "at_least": 0.6, "slice": "origin=JFK"},
+        {"kind": "champion", "loss": "log_loss", "margin": 0.002, "confidence": 0.95, "min_days": 5},
+    ],
+    "multiclass": [{"kind": "bound", "metric": "accuracy", "at_least": 0.5}, {"kind": "champion", "loss": "log_loss"}],
+    "regression": [{"kind": "bound", "metric": "rmse", "at_most": 40}, {"kind": "champion", "loss": "absolute_error"}],
+}
+EVIDENCE = {"kind": "evidence", "loss": "log_loss"}
+
+
+def pipeline(task="binary", gates=None, **changes):
+    spec = {
+        "name": "flight_delay",
+        "description": "Will a flight from New York arrive 15 minutes late or more? Asked an hour before its scheduled departure.",
+        "owner": {"name": "operations-research", "email": "operations-research@example.com"},
+        "source": {"uri": "s3://lake/flights/", "format": "parquet"},
+        "window": {"days": 90, "holdout_days": 7, "stop_days": 7, "label_delay_days": 1},
+        "validation": {"suite": "flights"},
+        "features": "flight_delay",
+        "target": {"task": task, "sql": "arr_delay >= 15"},
+        "evaluation": {"slices": ["origin", "carrier"]},
+        "gates": gates or GATES[task],
+    }
+    suite = {"expectations": [{"type": "expect_table_row_count_to_be_between", "kwargs": {"min_value": 1}}]}
+    return Pipeline(spec=PipelineSpec.model_validate({**spec, **changes}), suite=suite, sql="select * from rows")
+
+
+def model(version):
+    made = CUTOFF - timedelta(days=14 - version)
+    return ModelVersion(
+        version=version, run_key=digest(["run", version]), mlflow_run_id=digest(version)[:32],
+        artifact_digest=digest(["artifact", version]), seen_through=made - timedelta(days=8), cutoff=made,
+    )  # fmt: skip
+
+
+def ledger(*versions):
+    entries, previous = [], GENESIS
+    for seq, version in enumerate(versions, start=1):
+        champion = Champion(**model(version).model_dump(include=set(Champion.model_fields)))
+        entry = LedgerEntry(
+            seq=seq, previous=previous, pipeline="flight_delay", action="promote" if seq > 1 else "bootstrap",
+            champion=champion, verdict=digest("verdict"), reasons=("auc ≥ 0.62: 0.7443 over 6,212 rows",),
+            actor="schedule", reason="", at=f"{champion.cutoff}T03:04:05+00:00",
+        ).sealed()  # fmt: skip
+        entries.append(entry)
+        previous = entry.hash
+    return tuple(entries)
+
+
+def predictions(task="binary", *, champion=True, rows=6200, classes=("early", "on time", "late", "cancelled")):
+    rng = np.random.default_rng(7)
+    days = [CUTOFF - timedelta(days=1 + i % 7) for i in range(rows)]
+    noise = rng.normal(size=(3, rows))
+    metadata = {}
+    if task == "multiclass":
+        logits = rng.normal(size=(rows, len(classes))) + np.array([0.2, 1.2, 0.4, -1.0])[: len(classes)]
+        odds = np.exp(1.3 * logits)
+        sides = [odds / odds.sum(axis=1, keepdims=True), np.exp(logits + 0.7 * rng.normal(size=logits.shape))]
+        sides[1] /= sides[1].sum(axis=1, keepdims=True)
+        y = np.array([rng.choice(len(classes), p=p) for p in sides[0]], dtype=float)
+        columns = [pa.array(side.tolist()) for side in sides]
+        metadata = {"ratchet.classes": json.dumps(classes)}
+    elif task == "regression":
+        signal = 25 * np.abs(noise[0])
+        y, columns = signal + 14 * noise[1], [pa.array(signal), pa.array(signal * 0.9 + 4 * noise[2] + 3)]
+    else:
+        logit = -1.3 + 1.1 * noise[0]
+        y = (rng.random(rows) < 1 / (1 + np.exp(-logit))).astype(float)
+        columns = [
+            pa.array(1 / (1 + np.exp(-logit - 0.2 * noise[1]))),
+            pa.array(1 / (1 + np.exp(-0.8 * logit - 0.6 * noise[2]))),
+        ]
+    table = {"row_id": pa.array(range(rows)), "dt": pa.array(days), "label": pa.array(y), "challenger": columns[0]}
+    if champion:
+        table["champion"] = columns[1]
+    return pa.table(table).replace_schema_metadata(metadata)
+
+
+def case(task="binary", *, champion=True, better=0.006, slices=("EWR", "JFK", "LGA"), league_days=0):
+    rng = np.random.default_rng(3)
+    metrics = {name: MetricValue(value=v, rows=6200) for name, v in METRICS[task].items()}
+    for column, values in {"origin": slices, "carrier": ("UA", "B6", "EV", "DL", "AA", "MQ", "US")}.items():
+        for i, value in enumerate(values):
+            metrics.update(
+                {
+                    f"{name}[{column}={value}]": MetricValue(value=v - 0.011 * i, rows=2400 - 300 * i)
+                    for name, v in METRICS[task].items()
+                }
+            )
+    days = [CUTOFF - timedelta(days=i + 1) for i in range(7)][::-1]
+    loss = {"binary": "log_loss", "multiclass": "log_loss", "regression": "absolute_error"}[task]
+    paired = tuple(
+        DayLoss(day=str(d), rows=880 + i, champion=0.487 + better + 0.004 * rng.normal(), challenger=0.487)
+        for i, d in enumerate(days)
+    )
+    league = tuple(
+        Evidence(day=str(CUTOFF - timedelta(days=league_days - i)), rows=880, champion=11, challenger=12, difference=0.0012 + 0.004 * rng.normal(), scale=0.005)
+        for i in range(league_days)
+    )  # fmt: skip
+    smoke = Check(
+        name="smoke test",
+        outcome=Outcome.PASS,
+        reason="the registered artifact, loaded in a fresh process, gives the evaluated predictions",
+    )
+    return CaseForPromotion(
+        metrics=metrics,
+        champion=champion,
+        paired={loss: paired} if champion else {},
+        league={loss: league} if league_days else {},
+        smoke=smoke,
+    )
+
+
+def begun(**changes):
+    request = {"pipeline": "flight_delay", "cutoff": CUTOFF, **changes}
+    return records.Night(
+        request=records.NightRequest(**request), spec_digest=digest("spec"), code_digest=digest("code")
+    )
+
+
+def judged(task="binary", flow=None, *, champion=True, made=None, version=12, **request):
+    """Return a night up to its verdict."""
+    flow, made = flow or pipeline(task), made or case(task, champion=champion)
+    night = begun(**request)
+    quarantined = records.QuarantinedPartition(
+        partition="2013-05-03", objects=(digest("bad"),), rows=842,
+        reasons=("expect_column_values_to_be_between(distance): expected 10 … 6000, found −3, 41 rows (4.87 %)",),
+    )  # fmt: skip
+    added = (
+        f"flights/dt={CUTOFF - timedelta(days=1)}/flights.parquet",
+        f"weather/dt={CUTOFF - timedelta(days=1)}/weather.parquet",
+    )
+    train = records.TrainResult(
+        mlflow_run_id=digest(version)[:32], mlflow_url="http://127.0.0.1:5000/#/experiments/1/runs/abc", artifact_digest=digest(["artifact", version]),
+        rows=67210, rounds=118, seen_through=CUTOFF - timedelta(days=8), unlabelled=2210, dropped=14,
+        importance=dict(zip(("hour", "precip_in", "visibility_mi", "carrier", "dest", "wind_gust", "month_day", "distance", "origin", "dew_point"), np.array([.31, .17, .12, .1, .09, .08, .05, .04, .03, .01]).tolist(), strict=True)),
+    )  # fmt: skip
+    worse = {
+        name: v - 0.0071 if name not in {"log_loss", "brier", "rmse", "mae"} else v + 0.0068
+        for name, v in METRICS[task].items()
+    }
+    scored = tuple(
+        records.ScoredVersion(version=v, champion=v == 11, days=("2013-06-29",), metrics={k: x - 0.004 * (11 - v) for k, x in METRICS[task].items()})
+        for v in (11, 10, 9)
+    )  # fmt: skip
+    results = {
+        "snapshot": records.SnapshotResult(
+            digest=digest("snapshot"), partitions=90, objects=181, bytes=48_211_004, rows=83_002, reused=False,
+            difference=SnapshotDiff(previous=digest("before"), added=added, corrected=("flights/dt=2013-06-20/flights.parquet",)),
+        ),
+        "validate": records.ValidateResult(
+            checked=1, cached=89, quarantined=(quarantined,), warnings=("2013-06-29: expect_column_mean_to_be_between(air_time): expected 120 … 180, found 183.2",),
+            docs="data_docs/flight_delay/abc/def.html", rows=82_160,
+        ),
+        "score": records.ScoreResult(champion=model(11) if champion else None, ledger_length=2 if champion else 0, versions=scored if champion else (), rows=880),
+        "train": train,
+        "evaluate": records.EvaluateResult(
+            case=made, rows=6200, challenger=METRICS[task], champion=worse if champion else None, common_rows=6200 if champion else 0, predictions="runs/flight_delay/abc/predictions.parquet"
+        ),
+        "register": records.RegisterResult(version=None if night.request.dry_run else model(version), url="http://127.0.0.1:5000/#/models/flight_delay/versions/12", smoke=None),
+        "gate": records.GateResult(verdict=judge(made, flow.spec.gates)),
+    }  # fmt: skip
+    for step, result in results.items():
+        night = night.with_result(step, result)
+    seconds = {
+        "snapshot": 0.41,
+        "validate": 1.32,
+        "score": 0.52,
+        "train": 4.9,
+        "evaluate": 0.8,
+        "register": 2.1,
+        "gate": 0.05,
+    }
+    return night.model_copy(update={"run_key": digest(["run", version]), "seconds": seconds})
+
+
+def promoted(task="binary", *, champion=True, **request):
+    night = judged(task, champion=champion, **request)
+    result = records.PromoteResult(
+        promoted=not night.request.dry_run,
+        entry=None if night.request.dry_run else 3 if champion else 1,
+        detail="it follows entry 2" if champion else "the first champion",
+    )
+    approve = records.ApproveResult(required=False, approved=True)
+    return night.with_result("approve", approve).with_result("promote", result)
+
+
+def ended(outcome, step, reason, detail, **results):
+    return begun().model_copy(
+        update={
+            "ended": records.Ended(outcome=outcome, step=step, reason=reason, detail=detail),
+            "seconds": {"snapshot": 0.2},
+            **results,
+        }
+    )
+
+
+def nights_before(count=20):
+    found = []
+    for i in range(1, count + 1):
+        night = (
+            ended("rejected", "validate", "validation", "too bad")
+            if i % 9 == 4
+            else judged(made=case(better=(-0.004, 0.001, 0.006)[i % 3]))
+        )
+        shifted = night.request.model_copy(update={"cutoff": CUTOFF - timedelta(days=i)})
+        if night.evaluate:
+            drift = {k: v + 0.01 * np.sin(i) for k, v in METRICS["binary"].items()}
+            night = night.with_result("evaluate", night.evaluate.model_copy(update={"challenger": drift}))
+        if night.outcome == "refused" and i % 3 == 2:
+            night = night.with_result(
+                "promote", records.PromoteResult(promoted=True, entry=2, detail="it follows entry 1")
+            )
+        found.append(night.model_copy(update={"request": shifted}))
+    return found
+
+
+WITH_EVIDENCE = pipeline(gates=[*GATES["binary"][:2], EVIDENCE])
+TWO = ledger(9, 11)
+FULL = judged()
+NIGHTS = {
+    "promoted": ("PROMOTED", promoted(), pipeline(), predictions(), ledger(9, 11, 12)),
+    "promoted dry": ("PROMOTED", promoted(dry_run=True, actor="ada", reason="what if"), pipeline(), predictions(), TWO),
+    "bootstrap": ("PROMOTED", promoted(champion=False), pipeline(), predictions(champion=False), ledger(12)),
+    "multiclass": ("PROMOTED", promoted("multiclass"), pipeline("multiclass"), predictions("multiclass"), ledger(9, 11, 12)),
+    "regression": ("PROMOTED", promoted("regression"), pipeline("regression"), predictions("regression"), ledger(9, 11, 12)),
+    "refused": ("REFUSED", judged(made=case(better=-0.012)), pipeline(), predictions(), TWO),
+    "unapproved": (
+        "REFUSED",
+        judged().with_result("approve", records.ApproveResult(required=True, approved=False, who="grace", reason="not before the holiday")),
+        pipeline(),
+        predictions(),
+        TWO,
+    ),
+    "undecided": ("UNDECIDED", judged(flow=WITH_EVIDENCE, made=case(league_days=24)), WITH_EVIDENCE, predictions(), TWO),
+    "skipped": ("SKIPPED", ended("skipped", "snapshot", "too_few_partitions", "12 days of data, window.min_partitions is 45"), pipeline(), None, ()),
+    "rejected": (
+        "REJECTED",
+        ended("rejected", "validate", "quarantined", "11 of 90 partitions are in quarantine, max_quarantined allows 0.1", snapshot=FULL.snapshot, run_key=FULL.run_key),
+        pipeline(),
+        None,
+        TWO,
+    ),
+    "failed": ("FAILED", ended("failed", "train", "ServiceError", "MLflow: create run failed: connection refused", snapshot=FULL.snapshot, validate_=FULL.validate_, score=FULL.score), pipeline(), None, TWO),
+    "nothing known": ("FAILED", records.Night(request=records.NightRequest(pipeline="flight_delay", cutoff=CUTOFF)), pipeline(), None, ()),
+}  # fmt: skip
+
+
+def render(night, flow=None, rows=None, earlier=(), entries=()):
+    return HtmlReporter().page(night, flow or pipeline(), rows, earlier, entries).decode()
+
+
+class _Elements(HTMLParser):
+    """Collects elements and checks that they are closed in order."""
+
+    VOID = ("meta", "br", "path", "rect", "circle")
+
+    def __init__(self, html):
+        super().__init__()
+        self.open, self.found = [], []
+        self.feed(html)
+        assert not self.open
+
+    def handle_starttag(self, tag, attrs):
+        self.found.append((tag, dict(attrs)))
+        if tag not in self.VOID or (tag in {"rect", "circle"} and not self.get_starttag_text().endswith("/>")):
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag, attrs):
+        self.found.append((tag, dict(attrs)))
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+
+@pytest.mark.parametrize("name", NIGHTS)
+def test_every_outcome_has_a_page(name):
+    """However the night ended, the page says so in a word, names the night and says what to do next."""
+    word, night, flow, rows, entries = NIGHTS[name]
+    html = render(night, flow, rows, nights_before(), entries)
+    assert f"<strong>{word}</strong>" in html
+    assert "What to do next" in html
+    assert str(CUTOFF) in html
+    for reason in night.reasons:
+        assert reason.split(":")[0].replace("'", "&#39;") in html
+    assert _Elements(html).found
+
+
+@pytest.mark.parametrize("name", NIGHTS)
+def test_page_stands_alone(name):
+    """No page loads, runs or embeds anything; addresses appear in links only."""
+    _, night, flow, rows, entries = NIGHTS[name]
+    elements = _Elements(render(night, flow, rows, (), entries)).found
+    assert not {tag for tag, _ in elements} & {
+        "script",
+        "link",
+        "img",
+        "iframe",
+        "object",
+        "embed",
+        "form",
+        "use",
+        "image",
+    }
+    for tag, attributes in elements:
+        assert not {"src", "srcset", "background", "xlink:href"} & attributes.keys()
+        assert not any(key.startswith("on") for key in attributes)
+        assert "href" not in attributes or tag == "a"
+
+
+def test_style_loads_nothing():
+    """The style neither imports nor points anywhere."""
+    style = re.search(r"<style>(.*?)</style>", render(begun()), re.DOTALL)[1]
+    assert "url(" not in style
+    assert "@import" not in style
+
+
+def test_hostile_text_is_escaped():
+    """Nothing that comes from data, a person or an error reaches the page as markup."""
+    table = predictions("multiclass", classes=(HOSTILE, "a", "b", "c"))
+    made = case("multiclass", slices=(HOSTILE, "x=y[z]"))
+    night = judged("multiclass", made=made, actor=HOSTILE, reason=HOSTILE, overrides={HOSTILE: HOSTILE})
+    train = night.train.model_copy(update={"importance": {HOSTILE: 1.0}, "mlflow_url": "javascript:alert(1)"})
+    warned = night.validate_.model_copy(update={"warnings": (HOSTILE,) * 60})
+    night = night.with_result("train", train).with_result("validate", warned)
+    html = render(night, pipeline("multiclass", description=HOSTILE), table, (), TWO)
+    html += render(ended("failed", "score", HOSTILE, HOSTILE))
+    assert "<script" not in html
+    assert "javascript:" not in html
+    assert "&lt;script&gt;" in html
+    assert "x=y[z]" in html
+
+
+@pytest.mark.parametrize("value", [None, float("nan"), float("inf"), float("-inf"), 1e308])
+@pytest.mark.parametrize("task", METRICS)
+def test_odd_metrics_do_not_break_the_page(task, value):
+    """Missing, infinite and enormous metrics and losses are shown as what they are."""
+    metrics = dict.fromkeys(METRICS[task], value)
+    loss = 0.0 if value is None else value
+    league = tuple(
+        Evidence(day=f"2013-06-{i:02}", rows=5, champion=1, challenger=2, difference=loss, scale=1.0)
+        for i in range(1, 9)
+    )
+    days = tuple(DayLoss(day=f"2013-06-{i:02}", rows=5, champion=loss, challenger=-loss) for i in range(1, 9))
+    name = pipeline(task).spec.gates[-1].loss
+    made = CaseForPromotion(
+        metrics={k: MetricValue(value=v, rows=5) for k, v in metrics.items()} | {"auc[origin=JFK]": MetricValue(value=value, rows=1)},
+        champion=True, champion_problem=None, paired={name: days}, league={name: league},
+    )  # fmt: skip
+    flow = pipeline(task, gates=[*GATES[task], {**EVIDENCE, "loss": name}])
+    night = judged(task, flow, made=made)
+    evaluated = night.evaluate.model_copy(update={"challenger": metrics, "champion": metrics, "case": made})
+    html = render(night.with_result("evaluate", evaluated), flow, predictions(task), [night], TWO)
+    assert not re.search(r'(d|x|y|cx|cy|width|height)="[^"]*(nan|inf)', html)
+
+
+@pytest.mark.parametrize("task", METRICS)
+@pytest.mark.parametrize("rows", [0, 1, 2])
+def test_few_predictions_do_not_break_the_page(task, rows):
+    """A hold-out of no row, one row or two rows still makes a page."""
+    classes = ("early", "on time", "late", "cancelled")
+    assert "REFUSED" in render(
+        judged(task, made=case(task, better=-0.012)), pipeline(task), predictions(task, rows=rows, classes=classes)
+    )
+
+
+@pytest.mark.parametrize("task", METRICS)
+def test_rows_without_a_use_are_left_out_of_plots(task):
+    """Labels that a model never met, predictions that are missing or not finite, are left out of the plots."""
+    table = predictions(task, rows=60)
+    label, champion = table["label"].to_pylist(), table["champion"].to_pylist()
+    label[:3], champion[5:40] = [-1.0, float("nan"), float("inf")], [None] * 35
+    table = table.set_column(2, "label", pa.array(label)).set_column(4, "champion", pa.array(champion))
+    html = render(judged(task), pipeline(task), table)
+    assert html.count("<svg") >= 4
+    assert "nan" not in "".join(re.findall(r'd="[^"]*"', html))
+
+
+def test_a_single_class_has_no_roc():
+    """With one class in the hold-out there is no ROC curve, but the page stands."""
+    table = predictions(rows=50)
+    html = render(judged(), rows=table.set_column(2, "label", pa.array(np.zeros(50))))
+    assert "ROC" not in html
+    assert "Calibration" in html
+
+
+def test_rows_add_up():
+    """Every landed row is accounted for."""
+    html = render(judged())
+    shown = re.search(r"What became of the rows.*?<small>([\d,]+) rows landed", html, re.DOTALL)
+    parts = re.findall(r'title="[^"]*">[^<]*? ([\d,]+)</span>', html)
+    assert sum(int(p.replace(",", "")) for p in parts) == int(shown[1].replace(",", "")) == 83_002
+
+
+def test_difference_needs_the_same_rows():
+    """Where the champion was measured on fewer rows, no difference is claimed."""
+    night = judged()
+    fewer = night.evaluate.model_copy(update={"common_rows": 100})
+    assert "better</td>" in render(night)
+    assert "better</td>" not in render(night.with_result("evaluate", fewer))
+
+
+def test_champions_before_and_after():
+    """A promotion shows both champions; a later entry of the ledger is not taken for this night's."""
+    html = render(promoted(), entries=ledger(9, 11, 12, 13))
+    assert re.search(r"Champion before</h3>\s*<div class=\"big\">version 11<", html)
+    assert re.search(r"Champion after</h3>\s*<div class=\"big\">version 12<", html)
+    assert "version 13 serves by entry 4" in html
+
+
+def test_checks_that_were_not_reached_are_named():
+    """A night that ended early still lists the gates, as not reached."""
+    html = render(NIGHTS["rejected"][1])
+    assert html.count("NOT REACHED") == len(pipeline().spec.gates)
+
+
+def test_evidence_shows_how_far_it_is():
+    """An evidence gate shows E, its limit and how many nights are left."""
+    _, night, flow, rows, entries = NIGHTS["undecided"]
+    html = render(night, flow, rows, (), entries)
+    assert "20 decides" in html
+    assert "24 days of this reign" in html
+
+
+def test_overrides_are_quoted_for_the_shell():
+    """The command that makes the night again cannot smuggle in another one."""
+    html = render(begun(overrides={"training.seed": "1; rm -rf /"}))
+    assert "--set &#39;training.seed=1; rm -rf /&#39;" in html
+
+
+def test_a_page_is_small():
+    """A page of a large hold-out weighs less than a photograph."""
+    night, rows = promoted(), predictions(rows=200_000)
+    html = render(night, rows=rows, earlier=nights_before(30), entries=ledger(9, 11, 12))
+    assert len(html) < 200_000
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [(None, "–"), (0.62, "0.6200"), (-0.00712, "−0.0071"), (20.0, "20"), (-0.0, "0"), (1e-9, "1.00e-09"), (12345.6, "12,346"), (float("nan"), "not a number"), (float("-inf"), "−∞")],
+)  # fmt: skip
+def test_numbers_for_people(value, text):
+    """Numbers are written with as many digits as say something."""
+    assert number(value) == text
+
+
+@pytest.mark.parametrize(("low", "high"), [(0, 1), (0.4711, 0.4712), (5, 5), (-3e9, 1e9), (float("nan"), 1), (0, 0)])
+def test_axes_cover_their_range_with_few_round_ticks(low, high):
+    """An axis covers what it was made for and has a handful of distinct labels."""
+    made = axis(low, high)
+    assert made.low <= np.nan_to_num(low) <= np.nan_to_num(high) <= made.high
+    assert 3 <= len(made.ticks) <= 8
+    assert len({label for _, label in made.ticks}) == len(made.ticks)
