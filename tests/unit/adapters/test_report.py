@@ -52,8 +52,14 @@ GATES = {
         {"kind": "bound", "metric": "auc", "at_least": 0.6, "slice": "origin=JFK"},
         {"kind": "champion", "loss": "log_loss", "margin": 0.002, "confidence": 0.95, "min_days": 5},
     ],
-    "multiclass": [{"kind": "bound", "metric": "accuracy", "at_least": 0.5}, {"kind": "champion", "loss": "log_loss"}],
-    "regression": [{"kind": "bound", "metric": "rmse", "at_most": 40}, {"kind": "champion", "loss": "absolute_error"}],
+    "multiclass": [
+        {"kind": "bound", "metric": "accuracy", "at_least": 0.5},
+        {"kind": "champion", "loss": "log_loss", "margin": 0.002},
+    ],
+    "regression": [
+        {"kind": "bound", "metric": "rmse", "at_most": 40},
+        {"kind": "champion", "loss": "absolute_error", "margin": 0.002},
+    ],
 }
 EVIDENCE = {"kind": "evidence", "loss": "log_loss"}
 
@@ -76,7 +82,7 @@ def pipeline(task="binary", gates=None, **changes):
 
 
 def model(version):
-    made = CUTOFF - timedelta(days=14 - version)
+    made = CUTOFF - timedelta(days=12 - version)
     return ModelVersion(
         version=version, run_key=digest(["run", version]), mlflow_run_id=digest(version)[:32],
         artifact_digest=digest(["artifact", version]), seen_through=made - timedelta(days=8), cutoff=made,
@@ -446,8 +452,8 @@ def test_difference_needs_the_same_rows():
     """Where the champion was measured on fewer rows, no difference is claimed."""
     night = judged()
     fewer = night.evaluate.model_copy(update={"common_rows": 100})
-    assert "better</td>" in render(night)
-    assert "better</td>" not in render(night.with_result("evaluate", fewer))
+    assert "▲" in render(night)
+    assert "▲" not in render(night.with_result("evaluate", fewer))
 
 
 def test_champions_before_and_after():

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from ratchet.adapters.report.svg import Axis, Figure, Plot, axis
+from ratchet.adapters.report.svg import Axis, Figure, Plot, axis, day_axis
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -166,34 +166,20 @@ def _recall(models: Sequence[Side], shown: Any, names: list[str], more: str) -> 
     plot = Plot(
         _named("recall"),
         Axis(n, 0, tuple((i + 0.5, _short(name, 9)) for i, name in enumerate(names))),
-        height=max(150.0, 60.0 + 24.0 * n),
+        height=max(230.0, 60.0 + 22.0 * n),
         left=66,
         grid=False,
     )
-    for m in models:
+    for m in reversed(models):  # the champion's ticks over the challenger's bars
         chosen = m.p.argmax(axis=1)
         for i, label in enumerate(shown):
             here = m.y == label
-            if here.any():
-                value = float((chosen[here] == label).mean())
-                said = f"{m.name}, {names[i]}: recall {value:.1%} of {here.sum():,} rows"
-                if m.name == "challenger":
-                    plot.box(0, value, i + 0.25, i + 0.75, m.name, said, 0.75)
-    for m in models:
-        if m.name == "champion":
-            chosen = m.p.argmax(axis=1)
-            for i, label in enumerate(shown):
-                here = m.y == label
-                if here.any():
-                    value = float((chosen[here] == label).mean())
-                    plot.box(
-                        value - 0.005,
-                        value + 0.005,
-                        i + 0.12,
-                        i + 0.88,
-                        m.name,
-                        f"champion, {names[i]}: recall {value:.1%}",
-                    )
+            value = float((chosen[here] == label).mean()) if here.any() else 0.0
+            said = f"{m.name}, {names[i]}: recall {value:.1%} of {here.sum():,} rows"
+            if m.name == "challenger":
+                plot.box(0, value, i + 0.25, i + 0.75, m.name, said, 0.75)
+            else:
+                plot.box(value - 0.005, value + 0.005, i + 0.12, i + 0.88, m.name, said)
     return Figure(
         "Recall by class", plot.svg("Recall of each class"), _keys((m.name, m.name) for m in models), more.rstrip("; ")
     )
@@ -221,7 +207,7 @@ def _regression(models: tuple[Side, ...]) -> Iterator[Figure]:
         "Predicted and actual",
         plot.svg("Density of actual over predicted values"),
         (),
-        "darker: more rows; the dashed line is perfect",
+        "stronger: more rows; the dashed line is perfect",
     )
     yield _residuals(models)
     yield _calibration(
@@ -287,13 +273,6 @@ def _distribution(title: str, label: str, parts: tuple[tuple[str, str, Floats], 
     for (style, _, _), height in zip(parts, heights, strict=True):
         plot.area(np.repeat(edges, 2)[1:-1].tolist(), np.repeat(height, 2).tolist(), style)
     return Figure(title, plot.svg(title), _keys((style, f"{name} ({len(v):,} rows)") for style, name, v in parts))
-
-
-def day_axis(days: Sequence[str], label: str = "") -> Axis:
-    """Give each day a place of width one, and name as many as fit."""
-    every = max(1, -(-len(days) // 7))
-    ticks = tuple((i + 0.5, day[5:]) for i, day in enumerate(days) if (len(days) - 1 - i) % every == 0)
-    return Axis(0, max(len(days), 1), ticks, label)
 
 
 def _named(label: str) -> Axis:

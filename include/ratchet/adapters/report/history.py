@@ -5,8 +5,7 @@ from __future__ import annotations
 from math import isfinite, log10
 from typing import TYPE_CHECKING
 
-from ratchet.adapters.report.figures import day_axis
-from ratchet.adapters.report.svg import Axis, Figure, Plot, axis
+from ratchet.adapters.report.svg import Axis, Figure, Plot, axis, day_axis
 from ratchet.adapters.report.view import number
 from ratchet.domain.gates import LOSSES, ChampionGate, EvidenceGate
 from ratchet.domain.statistics import e_process, lower_and_upper
@@ -41,9 +40,7 @@ def _paired(loss: str, days: tuple[DayLoss, ...], confidence: float) -> Figure:
     if bounds and not all(isfinite(b) for b in bounds):
         bounds = None
     reach = [0.0, *values, *(bounds or ())]
-    plot = Plot(
-        day_axis([d.day for d in days]), axis(min(reach), max(reach), f"{loss}: champion − challenger"), left=56
-    )
+    plot = Plot(day_axis([d.day for d in days]), axis(min(reach), max(reach), "champion − challenger"), left=64)
     if bounds:
         mean, low, high = bounds
         plot.box(0, len(days), low, high, "band")
@@ -107,9 +104,7 @@ def nights(night: Night, earlier: Sequence[Night], metric: str) -> Figure | None
     known = [v for v in (*ours, *theirs) if isfinite(v)]
     if not known:
         return None
-    plot = Plot(
-        day_axis([str(n.request.cutoff) for n in shown]), axis(min(known), max(known), metric, wanted=4), height=190
-    )
+    plot = Plot(day_axis([str(n.request.cutoff) for n in shown]), axis(min(known), max(known), wanted=4), height=190)
     xs = [i + 0.5 for i in range(len(shown))]
     plot.line(xs, theirs, "champion")
     plot.line(xs, ours, "challenger")

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from ratchet.domain.night import Night
     from ratchet.spec import Pipeline
 
-_LEDGER, _NIGHTS = 10, 14  # entries and nights that are listed
+_LEDGER, _NIGHTS = 10, 9  # entries and nights that are listed
 _CLASSES = b"ratchet.classes"  # key in the predictions' schema metadata: a JSON list of the classes' names
 
 
@@ -83,7 +83,12 @@ def _environment() -> jinja2.Environment:
         auto_reload=False,
     )
     environment.filters.update(
-        number=view.number, bytes=view.bytes_, short=lambda text: str(text)[:12], web=_web, sh=shlex.quote
+        number=view.number,
+        bytes=view.bytes_,
+        count=view.count,
+        short=lambda text: str(text)[:12],
+        web=_web,
+        sh=shlex.quote,
     )
     return environment
 

@@ -46,6 +46,13 @@ def axis(low: float, high: float, label: str = "", *, wanted: int = 5) -> Axis:
     return Axis(low, high, tuple((low + i * step, _tick(low + i * step, step)) for i in range(count + 1)), label)
 
 
+def day_axis(days: Sequence[str]) -> Axis:
+    """Give each day a place of width one, and name as many as fit."""
+    every = max(1, -(-len(days) // 7))
+    ticks = tuple((i + 0.5, day[5:]) for i, day in enumerate(days) if (len(days) - 1 - i) % every == 0)
+    return Axis(0, max(len(days), 1), ticks)
+
+
 def _tick(value: float, step: float) -> str:
     if abs(value) < step / 1e6:
         return "0"
@@ -57,7 +64,7 @@ def _tick(value: float, step: float) -> str:
 class Plot:
     """A pair of axes that marks are drawn on."""
 
-    def __init__(self, x: Axis, y: Axis, *, height: float = 230.0, left: float = 46.0, grid: bool = True) -> None:
+    def __init__(self, x: Axis, y: Axis, *, height: float = 230.0, left: float = 52.0, grid: bool = True) -> None:
         self.x_axis, self.y_axis, self.height, self.left = x, y, height, left
         self._marks: list[str] = []
         for value, label in y.ticks:

@@ -29,7 +29,7 @@ class Compared(NamedTuple):
     champion: float | None
     difference: float | None
     better: bool | None  # None: the same, or not to be compared
-    hint: str
+    hint: str  # which way is better
 
 
 class SliceRow(NamedTuple):
@@ -99,8 +99,8 @@ def compared(night: Night) -> tuple[Compared, ...]:
             gain = abs(theirs - 1) - abs(ours - 1) if name == "calibration" else difference
             gain = -gain if name in LOWER_IS_BETTER else gain
             better = gain > 0 if gain else None
-        hint = "nearer 1" if name == "calibration" else "lower" if name in LOWER_IS_BETTER else "higher"
-        rows.append(Compared(name, ours, theirs, difference, better, f"{hint} is better"))
+        hint = "→ 1" if name == "calibration" else "↓" if name in LOWER_IS_BETTER else "↑"
+        rows.append(Compared(name, ours, theirs, difference, better, hint))
     return tuple(rows)
 
 
@@ -153,17 +153,17 @@ def accounting(night: Night, pipeline: Pipeline) -> tuple[Part, ...]:
         if not night.evaluate:
             watched += ", hold-out"
         parts = [
-            Part("fitted on", "challenger", night.train.rows, "the trees were grown on these"),
+            Part("fitted on", "fit", night.train.rows, "the trees were grown on these"),
             Part(watched, "watch", rest, "days after those fitted on"),
-            Part("hold-out", "champion", held, "never fitted on; both models are compared here"),
+            Part("hold-out", "hold", held, "never fitted on; both models are compared here"),
             Part("unlabelled", "other", night.train.unlabelled, "the target is NULL"),
             Part("dropped", "dim", night.train.dropped, "the features query left them out"),
             *parts,
         ]
     elif night.validate_:
-        parts = [Part("validated", "challenger", landed - quarantined, "the night ended before they were used"), *parts]
+        parts = [Part("validated", "fit", landed - quarantined, "the night ended before they were used"), *parts]
     else:
-        parts = [Part("landed", "other", landed, "the night ended before they were validated")]
+        parts = [Part("landed", "fit", landed, "the night ended before they were validated")]
     return tuple(part for part in parts if part.size > 0)
 
 
@@ -196,6 +196,11 @@ def number(value: float | None, *, signed: bool = False) -> str:
         text = f"{size:,.{4 if size < 10 else 2 if size < 1000 else 0}f}"  # noqa: PLR2004  four significant digits
     sign = "−" if value < 0 else "+" if signed and value > 0 else ""
     return sign + text
+
+
+def count(n: int, what: str) -> str:
+    """Write how many of a thing there are."""
+    return f"{n:,} {what}" if n == 1 else f"{n:,} {what}s"
 
 
 def bytes_(value: float) -> str:

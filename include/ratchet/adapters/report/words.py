@@ -18,18 +18,15 @@ class Headline(NamedTuple):
     sentence: str
     urgency: str
     steps: tuple[str, ...]  # what to do next
+    command: str = ""  # that does it, where one does
 
 
 def headline(night: Night, champion: int | None) -> Headline:
     """Say how the night came out; ``champion`` is the version that serves after it."""
     sentence = _promoted(night) if night.outcome == "promoted" else f"{_what(night)} {_stays(champion)}"
-    urgency, steps = _next(night)
-    dry = (
-        ("This was a dry run: nothing was registered or promoted, whatever it says above.",)
-        if night.request.dry_run
-        else ()
-    )
-    return Headline(night.outcome.upper(), _MARKS[night.outcome], sentence, urgency, (*dry, *steps))
+    urgency, steps, command = _next(night)
+    dry = ("This was a dry run: nothing was registered or promoted.",) if night.request.dry_run else ()
+    return Headline(night.outcome.upper(), _MARKS[night.outcome], sentence, urgency, (*dry, *steps), command)
 
 
 def _what(night: Night) -> str:
@@ -66,59 +63,58 @@ def _step(night: Night) -> str:
     return f"the step “{night.ended.step}”" if night.ended else "a step that left no record"
 
 
-def _next(night: Night) -> tuple[str, tuple[str, ...]]:
-    request = night.request
-    again = f"ratchet run {request.pipeline} --cutoff {request.cutoff}"
+def _next(night: Night) -> tuple[str, tuple[str, ...], str]:
+    """Return how urgent it is, what to do, and the command that does it."""
+    again = f"ratchet run {night.request.pipeline} --cutoff {night.request.cutoff}"
     if night.outcome == "promoted":
-        return "Nothing to do", (
-            "The version before goes on scoring each new day in shadow, so that a mistake would show.",
+        watched = "The version before goes on scoring each new day in shadow, so that a mistake would show."
+        return (
+            "Nothing to do",
+            (watched,) if night.score and night.score.champion else ("Nothing: it serves from now on.",),
+            "",
         )
     if night.outcome == "refused":
-        return "Nothing urgent", _refused(night, again)
+        return "Nothing urgent", *_refused(night, again)
     if night.outcome == "undecided":
-        return "Nothing urgent", _undecided(night)
+        return "Nothing urgent", _undecided(night), ""
     if night.outcome == "skipped":
-        return "Look in the morning", (
-            "See whether the feed has landed; the data section below says what was found.",
-            f"Once it has landed, “{again} --repin” takes it in; the next night looks again by itself.",
-        )
+        feed = "See whether the feed has landed; the next night looks again by itself. To take in tonight what has landed since:"
+        return "Look in the morning", (feed,), f"{again} --repin"
     if night.outcome == "rejected":
-        return "Act on the data", (
-            _DATA.get(night.ended.reason if night.ended else "", _DATA[""]),
-            f"Then: “{again} --repin”.",
+        mend = _DATA.get(night.ended.reason if night.ended else "", _DATA[""])
+        return (
+            "Act on the data",
+            (mend, "Then run the night again, on what lies in the store by then:"),
+            f"{again} --repin",
         )
     step = night.ended.step if night.ended else "report"
-    steps = [
-        f"Read the log of the task “{step}”. Mend the cause, then clear that task in Airflow, or: “{again}”.",
-        "Steps that have finished are not done twice: the same snapshot, the same run key, the same model.",
-    ]
-    if step in {"promote", "report"}:
-        steps.append(
-            f"The ledger decides who serves: “ratchet champion {request.pipeline}”. The alias is mended from it on every run."
-        )
-    return "Act tonight", tuple(steps)
+    ledger = f" Who serves is decided by the ledger: “ratchet champion {night.request.pipeline}” reads it."
+    steps = (
+        f"Read the log of the task “{step}” and mend the cause." + (ledger if step in {"promote", "report"} else ""),
+        "Then clear that task in Airflow, or run the night again. Steps that have finished are not done twice:",
+    )
+    return "Act tonight", steps, again
 
 
-def _refused(night: Night, again: str) -> tuple[str, ...]:
+def _refused(night: Night, again: str) -> tuple[tuple[str, ...], str]:
     if night.approve and night.approve.required and not night.approve.approved:
-        return ("The gates were passed; approval was not given. Run the night again to be asked again.",)
+        return ("The gates were passed; approval was not given. The next night asks again.",), ""
     if night.gate and night.gate.verdict.outcome == "PASS":
-        return (f"The gates were passed, but the ledger had moved on. “{again}” judges against the champion of now.",)
-    return (
+        return ("The gates were passed, but the ledger had moved on. To judge against the champion of now:",), again
+    steps = (
         "This is the ratchet at work; nothing is broken. The next night trains and judges anew.",
         "When it happens night after night, look at the checks and slices below, and at what has changed in the data.",
     )
+    return steps, ""
 
 
 def _undecided(night: Night) -> tuple[str, ...]:
     problem = night.evaluate.case.champion_problem if night.evaluate else None
     if problem:
         return (
-            f"The champion could not be compared ({problem}). Mend that, or let a person decide; it will not heal by waiting.",
+            "The champion could not be compared, for the reason above. Unless it goes away by itself, a person has to look.",
         )
-    return (
-        "Evidence is carried on to the next night by itself. The undecided checks below say how much more is needed.",
-    )
+    return ("The evidence is carried on to the next night. The undecided checks below say how much is needed.",)
 
 
 _DATA = {
@@ -129,8 +125,8 @@ _DATA = {
     "stale": "The feed has stopped. Ask the owner of the source when it goes on.",
     "incomplete": "A side table is missing. Land it, or mark it optional in the spec.",
     "bad_key": "Rename or remove the named object.",
-    "validation": "See the failed expectations below. Have the data mended at its source; loosen the suite only if it is wrong.",
-    "quarantined": "Too many partitions are in quarantine. Have them mended at their source; see the reasons below.",
+    "validation": "Have the data mended at its source; loosen the suite only if it is wrong.",
+    "quarantined": "Too many partitions are in quarantine. Have them mended at their source.",
     "error": "An expectation could not be checked at all, mostly because a column has changed. Mend the data or the suite.",
     "schema": "Columns have changed. Mend them at the source, or change the features query and the suite.",
     "one_class": "All labels are the same. Look at the target’s SQL, and at the column that it reads.",
