@@ -72,21 +72,25 @@ def verified(pipeline: str, entries: Sequence[LedgerEntry]) -> tuple[LedgerEntry
 Plan = Literal["append", "done", "superseded"]
 
 
-def promotion_plan(head: LedgerEntry | None, *, run_key: str, cutoff: date, judged_against: int) -> tuple[Plan, str]:
+def promotion_plan(
+    entries: Sequence[LedgerEntry], *, run_key: str, cutoff: date, judged_against: int
+) -> tuple[Plan, str]:
     """Decide what a passed verdict may still do to the ledger.
 
     Args:
-        head: the newest entry, if there is one.
+        entries: the ledger.
         run_key: of the run that passed.
         cutoff: of the run that passed.
         judged_against: the ledger's length when the evidence was made.
     """
-    if head is None:
+    if not entries:
         if judged_against:
             return "superseded", f"it was judged against ledger entry {judged_against}, which is gone"
         return "append", "the first champion"
-    if head.champion.run_key == run_key:
-        return "done", f"version {head.champion.version} of this run is the champion already (entry {head.seq})"
+    head, mine = entries[-1], next((e for e in reversed(entries) if e.champion.run_key == run_key), None)
+    if mine:
+        since = "" if mine is head else f"; entry {head.seq} has come since"
+        return "done", f"version {mine.champion.version} of this run became champion with entry {mine.seq}{since}"
     if head.seq != judged_against:
         return (
             "superseded",

@@ -36,7 +36,7 @@ def promote(ctx: Context) -> PromoteResult:
     entries = services.ledger.entries(name)
     head = entries[-1] if entries else None
     plan, why = promotion_plan(
-        head, run_key=ctx.run_key, cutoff=night.request.cutoff, judged_against=night.score.ledger_length
+        entries, run_key=ctx.run_key, cutoff=night.request.cutoff, judged_against=night.score.ledger_length
     )
     if plan == "append":
         entry = _entry(ctx, head)
@@ -49,10 +49,9 @@ def promote(ctx: Context) -> PromoteResult:
     repaired = reconcile(services, name, services.ledger.entries(name) if plan == "superseded" else entries)
     if plan == "superseded":
         return PromoteResult(promoted=False, entry=None, detail=f"superseded: {why}", repaired=repaired)
-    ctx.say(f"champion is now version {entries[-1].champion.version} (ledger entry {entries[-1].seq})")
-    return PromoteResult(
-        promoted=True, entry=entries[-1].seq, detail=why, repaired=repaired if plan == "done" else None
-    )
+    ctx.say(f"the champion is version {entries[-1].champion.version} (ledger entry {entries[-1].seq}): {why}")
+    mine = next(e.seq for e in reversed(entries) if e.champion.run_key == ctx.run_key)
+    return PromoteResult(promoted=True, entry=mine, detail=why, repaired=repaired if plan == "done" else None)
 
 
 def _entry(ctx: Context, head: LedgerEntry | None) -> LedgerEntry:

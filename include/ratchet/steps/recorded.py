@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 def recorded(
-    ctx: Context, step: StepName, kind: type[R], make: Callable[[], R], undo: Callable[[R], None] | None = None
+    ctx: Context, step: StepName, kind: type[R], make: Callable[[], R], undo: Callable[[R, R], None] | None = None
 ) -> R:
     """Return the recorded result of a step, or make and record it.
 
@@ -27,7 +27,7 @@ def recorded(
         step: whose result is meant.
         kind: the result's type.
         make: does the work.
-        undo: takes back what ``make`` left behind, when another run of the same night was faster.
+        undo: takes back what ``make`` left behind, when another run of the same night was faster; it is given both results.
     """
     store, key = (
         ctx.services.store,
@@ -44,7 +44,8 @@ def recorded(
     try:
         store.create(key, made.model_dump_json(indent=1).encode())
     except AlreadyExists:
+        found = kind.model_validate_json(store.get(key))
         if undo:
-            undo(made)
-        return kind.model_validate_json(store.get(key))
+            undo(made, found)
+        return found
     return made

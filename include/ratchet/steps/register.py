@@ -26,9 +26,10 @@ _SMOKE_ROWS = 2000  # of the hold-out; a booster that differs anywhere differs t
 def register(ctx: Context) -> RegisterResult:
     """Register the challenger and try the registered artifact."""
 
-    def undo(mine: RegisterResult) -> None:
-        if mine.version:
+    def undo(mine: RegisterResult, theirs: RegisterResult) -> None:
+        if mine.version and theirs.version and mine.version.version != theirs.version.version:
             ctx.services.registry.delete_version(ctx.pipeline.name, mine.version.version)
+            ctx.services.registry.set_alias(ctx.pipeline.name, CHALLENGER, theirs.version.version)
 
     return recorded(ctx, "register", RegisterResult, lambda: _register(ctx), undo)
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from contextlib import suppress
 from datetime import date
 from typing import TYPE_CHECKING
 
@@ -11,7 +10,7 @@ from ratchet.domain import layout
 from ratchet.domain.night import SnapshotResult
 from ratchet.domain.snapshots import Pin, Snapshot, difference
 from ratchet.domain.windows import Span
-from ratchet.errors import AlreadyExists, DataRejected, NightSkipped, ObjectChanged, ObjectNotFound
+from ratchet.errors import AlreadyExists, ArtifactTampered, DataRejected, NightSkipped, ObjectChanged, ObjectNotFound
 from ratchet.ports import FileFormat
 from ratchet.spec import ByColumn, ByPath, Table
 
@@ -42,10 +41,11 @@ def snapshot(ctx: Context) -> SnapshotResult:
         return _result(previous, previous, reused=True)
     made = _make(ctx, previous)
     _refuse_thin(ctx, made)
-    with suppress(AlreadyExists):
-        ctx.services.store.create(
-            layout.snapshot(ctx.pipeline.name, made.digest), made.model_dump_json(indent=1).encode()
-        )
+    key, manifest = layout.snapshot(ctx.pipeline.name, made.digest), made.model_dump_json(indent=1).encode()
+    try:
+        ctx.services.store.create(key, manifest)
+    except AlreadyExists:  # the same bytes, but they may lie under other version ids by now
+        ctx.services.store.put(key, manifest)
     return _result(made, previous, reused=False)
 
 
@@ -65,7 +65,11 @@ def load(ctx: Context) -> Snapshot:
 
 
 def _load(ctx: Context, digest: str) -> Snapshot:
-    return Snapshot.model_validate_json(ctx.services.store.get(layout.snapshot(ctx.pipeline.name, digest)))
+    key = layout.snapshot(ctx.pipeline.name, digest)
+    found = Snapshot.model_validate_json(ctx.services.store.get(key))
+    if found.digest != digest:
+        raise ArtifactTampered(f"snapshot manifest {key}", digest, found.digest)
+    return found
 
 
 def file_format(table: Table) -> FileFormat:

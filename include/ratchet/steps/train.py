@@ -29,7 +29,11 @@ def train(ctx: Context) -> TrainResult:
         DataRejected: ``one_class``, ``empty``, ``non_finite``.
     """
     return recorded(
-        ctx, "train", TrainResult, lambda: _train(ctx), lambda mine: ctx.services.registry.discard(mine.mlflow_run_id)
+        ctx,
+        "train",
+        TrainResult,
+        lambda: _train(ctx),
+        lambda mine, _: ctx.services.registry.discard(mine.mlflow_run_id),
     )
 
 

@@ -116,30 +116,33 @@ def test_another_pipelines_entry_is_found():
         verified("q", chain(2))
 
 
-def head(run: str = "old", seq: int = 2, cutoff: date = DAY) -> LedgerEntry:
-    """Return a newest entry."""
-    return chain(1)[0].model_copy(
-        update={"seq": seq, "champion": champion(5, cutoff).model_copy(update={"run_key": run})}
-    )
+def ledger(*runs: str, cutoff: date = DAY) -> list[LedgerEntry]:
+    """Return a ledger whose entries were made by these runs."""
+    return [
+        entry.model_copy(update={"champion": champion(entry.seq, cutoff).model_copy(update={"run_key": run})})
+        for entry, run in zip(chain(len(runs)), runs, strict=True)
+    ]
 
 
 @pytest.mark.parametrize(
-    ("newest", "judged_against", "plan", "words"),
+    ("entries", "judged_against", "plan", "words"),
     [
-        (None, 0, "append", "first champion"),
-        (None, 3, "superseded", "entry 3, which is gone"),
-        (head(), 2, "append", "follows entry 2"),
-        (head(cutoff=date(2024, 1, 9)), 2, "append", "follows entry 2"),
-        (head(cutoff=date(2024, 1, 11)), 2, "superseded", "only up to 2024-01-10"),
-        (head(), 1, "superseded", "entry 2 has come since"),
-        (head(), 0, "superseded", "against entry none"),
-        (head(seq=2), 3, "superseded", "entry 2 has come since"),
-        (head("mine"), 1, "done", "version 5 of this run is the champion already"),
-        (head("mine", cutoff=date(2024, 1, 11)), 9, "done", "entry 2"),
+        ([], 0, "append", "first champion"),
+        ([], 3, "superseded", "entry 3, which is gone"),
+        (ledger("a", "b"), 2, "append", "follows entry 2"),
+        (ledger("a", "b", cutoff=date(2024, 1, 9)), 2, "append", "follows entry 2"),
+        (ledger("a", "b", cutoff=date(2024, 1, 11)), 2, "superseded", "only up to 2024-01-10"),
+        (ledger("a", "b"), 1, "superseded", "entry 2 has come since"),
+        (ledger("a", "b"), 0, "superseded", "against entry none"),
+        (ledger("a", "b"), 3, "superseded", "entry 2 has come since"),
+        (ledger("a", "mine"), 1, "done", "version 2 of this run became champion with entry 2"),
+        (ledger("a", "mine", cutoff=date(2024, 1, 11)), 9, "done", "entry 2"),
+        (ledger("mine", "b", "c"), 0, "done", "with entry 1; entry 3 has come since"),
+        (ledger("mine", "b", "mine"), 0, "done", "with entry 3"),
     ],
 )
-def test_what_a_passed_verdict_may_do(newest, judged_against, plan, words):
-    """Only a run that was judged against the newest entry, and knows no older data, is appended; a run that is champion is done."""
-    found, why = promotion_plan(newest, run_key="mine", cutoff=DAY, judged_against=judged_against)
+def test_what_a_passed_verdict_may_do(entries, judged_against, plan, words):
+    """Only a run that was judged against the newest entry, and knows no older data, is appended; one that was champion is done."""
+    found, why = promotion_plan(entries, run_key="mine", cutoff=DAY, judged_against=judged_against)
     assert found == plan
     assert words in why
