@@ -309,7 +309,7 @@ def render(night, flow=None, rows=None, earlier=(), entries=()):
 class _Elements(HTMLParser):
     """Collects elements and checks that they are closed in order."""
 
-    VOID = ("meta", "br", "path", "rect", "circle")
+    VOID = ("meta", "br", "wbr", "path", "rect", "circle")
 
     def __init__(self, html):
         super().__init__()
@@ -384,6 +384,7 @@ def test_hostile_text_is_escaped():
     assert "<script" not in html
     assert "javascript:" not in html
     assert "&lt;script&gt;" in html
+    assert "&amp;lt;" not in html
     assert "x=y[z]" in html
 
 

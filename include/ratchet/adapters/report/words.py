@@ -25,7 +25,7 @@ def headline(night: Night, champion: int | None) -> Headline:
     """Say how the night came out; ``champion`` is the version that serves after it."""
     sentence = _promoted(night) if night.outcome == "promoted" else f"{_what(night)} {_stays(champion)}"
     urgency, steps, command = _next(night)
-    dry = ("This was a dry run: nothing was registered or promoted.",) if night.request.dry_run else ()
+    dry = ("This was a dry run: nothing was registered, nothing has changed.",) if night.request.dry_run else ()
     return Headline(night.outcome.upper(), _MARKS[night.outcome], sentence, urgency, (*dry, *steps), command)
 
 
@@ -43,7 +43,7 @@ def _promoted(night: Night) -> str:
     before = night.score.champion if night.score else None
     if night.request.dry_run:
         follows = f"in place of version {before.version}" if before else "as the first champion"
-        return f"Tonight’s challenger would be promoted {follows}. Nothing was changed."
+        return f"Tonight’s challenger would be promoted {follows}."
     if before is None:
         return f"{_challenger(night)} is the first champion."
     return f"{_challenger(night)} is the new champion, after version {before.version}."
@@ -66,6 +66,8 @@ def _step(night: Night) -> str:
 def _next(night: Night) -> tuple[str, tuple[str, ...], str]:
     """Return how urgent it is, what to do, and the command that does it."""
     again = f"ratchet run {night.request.pipeline} --cutoff {night.request.cutoff}"
+    if night.outcome == "promoted" and night.request.dry_run:
+        return "Nothing to do", ("To do it in earnest:",), again
     if night.outcome == "promoted":
         watched = "The version before goes on scoring each new day in shadow, so that a mistake would show."
         return (
