@@ -78,18 +78,22 @@ class S3Store:
         """See ``ports.ObjectStore.list``."""
         bucket, prefix = self._split(uri)
         operation, field = ("list_object_versions", "Versions") if versions else ("list_objects_v2", "Contents")
-        with _translated(uri, f"listing {self._uri(bucket, prefix)}"):
-            for page in self.client.get_paginator(operation).paginate(Bucket=bucket, Prefix=prefix):
-                for item in page.get(field, ()):
-                    if versions and not item["IsLatest"]:
-                        continue
-                    version = item.get("VersionId")
-                    yield StoredObject(
-                        uri=self._uri(bucket, item["Key"]),
-                        size=item["Size"],
-                        etag=item["ETag"],
-                        version=None if version in {None, "null"} else version,
-                    )
+        try:
+            with _translated(uri, f"listing {self._uri(bucket, prefix)}"):
+                for page in self.client.get_paginator(operation).paginate(Bucket=bucket, Prefix=prefix):
+                    for item in page.get(field, ()):
+                        if versions and not item["IsLatest"]:
+                            continue
+                        version = item.get("VersionId")
+                        yield StoredObject(
+                            uri=self._uri(bucket, item["Key"]),
+                            size=item["Size"],
+                            etag=item["ETag"],
+                            version=None if version in {None, "null"} else version,
+                        )
+        except ObjectNotFound as exc:
+            if bucket != self.bucket:  # ours is made by the first write
+                raise ObjectNotFound(f"bucket s3://{bucket}") from exc
 
     def get(self, uri: str) -> bytes:
         """See ``ports.ObjectStore.get``."""
