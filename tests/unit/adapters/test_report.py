@@ -433,6 +433,11 @@ def test_rows_without_a_use_are_left_out_of_plots(task):
     assert "nan" not in "".join(re.findall(r'd="[^"]*"', html))
 
 
+def test_text_that_is_no_unicode_does_not_break_the_page():
+    """A lone surrogate, as odd file names give, is replaced."""
+    assert "no such file: ?" in render(ended("failed", "snapshot", "OSError", "no such file: \udcff"))
+
+
 def test_a_single_class_has_no_roc():
     """With one class in the hold-out there is no ROC curve, but the page stands."""
     table = predictions(rows=50)

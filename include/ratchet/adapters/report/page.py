@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import functools
 import json
-import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING
-from urllib.parse import urlsplit
 
 from ratchet.adapters.report import history, view
 from ratchet.adapters.report.figures import figures
-from ratchet.adapters.report.words import headline
+from ratchet.adapters.report.words import command, headline
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -50,6 +48,7 @@ class HtmlReporter:
                 spec=pipeline.spec,
                 windows=pipeline.spec.windows(night.request.cutoff),
                 headline=headline(night, throne.after.version if throne.after else None),
+                command=command(night.request),
                 throne=throne,
                 checks=view.checks(night, pipeline),
                 compared=view.compared(night),
@@ -67,7 +66,7 @@ class HtmlReporter:
                 ledger_length=len(ledger),
             )
         )
-        return html.encode()
+        return html.encode(errors="replace")
 
 
 @functools.cache
@@ -88,14 +87,13 @@ def _environment() -> jinja2.Environment:
         count=view.count,
         short=lambda text: str(text)[:12],
         web=_web,
-        sh=shlex.quote,
     )
     return environment
 
 
 def _web(url: str | None) -> str:
     """Return an address that a link may lead to, or nothing: never ``javascript:``."""
-    return url if url and urlsplit(url).scheme in {"http", "https"} else ""
+    return url if url and url.startswith(("http://", "https://")) else ""
 
 
 def _classes(predictions: pa.Table | None) -> tuple[str, ...]:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import shlex
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
-    from ratchet.domain.night import Night
+    from ratchet.domain.night import Night, NightRequest
 
 _MARKS = {"promoted": "▲", "refused": "■", "undecided": "◆", "skipped": "»", "rejected": "✕", "failed": "!"}
 
@@ -19,6 +20,12 @@ class Headline(NamedTuple):
     urgency: str
     steps: tuple[str, ...]  # what to do next
     command: str = ""  # that does it, where one does
+
+
+def command(request: NightRequest) -> str:
+    """Return the command that runs the night again, safe to paste."""
+    changed = "".join(f" --set {shlex.quote(f'{key}={value}')}" for key, value in request.overrides.items())
+    return f"ratchet run {request.pipeline} --cutoff {request.cutoff}{changed}"
 
 
 def headline(night: Night, champion: int | None) -> Headline:
@@ -65,16 +72,9 @@ def _step(night: Night) -> str:
 
 def _next(night: Night) -> tuple[str, tuple[str, ...], str]:
     """Return how urgent it is, what to do, and the command that does it."""
-    again = f"ratchet run {night.request.pipeline} --cutoff {night.request.cutoff}"
-    if night.outcome == "promoted" and night.request.dry_run:
-        return "Nothing to do", ("To do it in earnest:",), again
+    again = command(night.request)
     if night.outcome == "promoted":
-        watched = "The version before goes on scoring each new day in shadow, so that a mistake would show."
-        return (
-            "Nothing to do",
-            (watched,) if night.score and night.score.champion else ("Nothing: it serves from now on.",),
-            "",
-        )
+        return "Nothing to do", *_done(night, again)
     if night.outcome == "refused":
         return "Nothing urgent", *_refused(night, again)
     if night.outcome == "undecided":
@@ -96,6 +96,14 @@ def _next(night: Night) -> tuple[str, tuple[str, ...], str]:
         "Then clear that task in Airflow, or run the night again. Steps that have finished are not done twice:",
     )
     return "Act tonight", steps, again
+
+
+def _done(night: Night, again: str) -> tuple[tuple[str, ...], str]:
+    if night.request.dry_run:
+        return ("To do it in earnest:",), again
+    if night.score and night.score.champion:
+        return ("The version before goes on scoring each new day in shadow, so that a mistake would show.",), ""
+    return ("Nothing: it serves from now on.",), ""
 
 
 def _refused(night: Night, again: str) -> tuple[tuple[str, ...], str]:
