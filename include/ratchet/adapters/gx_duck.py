@@ -1,0 +1,195 @@
+"""Great Expectations on DuckDB: what GX's SQL engine lacks for that dialect.
+
+Three things. The engine closes its connection before it reads the rows, which DuckDB does not survive: ours keeps one open.
+Types of columns are looked for in PostgreSQL's catalogue; and regular expressions and LIKE are not written for the dialect.
+Both are here, by GX's own way to add a metric. A regular expression finds a match anywhere in the text, as on pandas, and
+takes linear time (RE2), so none can hang a night.
+
+GX may not be imported at module level, so the classes are made on first use.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+import threading
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from ratchet.adapters.duck_sql import connect, literals
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from pathlib import Path
+
+BATCH = "batch"
+_COPIED = 64 << 20  # bytes of Parquet that are read once into a table; larger batches stay a view
+
+
+@dataclass(frozen=True)
+class Backend:
+    """The parts of GX that we build on."""
+
+    on_duckdb: Callable[[Session], Any]  # a validator of the batch that a session holds
+    on_pandas: Callable[[Any], Any]  # a validator of a data frame
+    configuration: Callable[..., Any]
+    implementation: Callable[[str], Any]
+    names: Callable[[], list[str]]
+    suite_result: Callable[..., Any]
+    result: Callable[..., Any]
+
+
+@lru_cache(maxsize=1)
+def backend() -> Backend:
+    """Import GX and make the classes."""
+    os.environ.setdefault("GX_ANALYTICS_ENABLED", "false")
+    from great_expectations.core import ExpectationSuiteValidationResult, ExpectationValidationResult
+    from great_expectations.core.batch import Batch
+    from great_expectations.execution_engine import PandasExecutionEngine, SqlAlchemyExecutionEngine
+    from great_expectations.execution_engine.sqlalchemy_batch_data import SqlAlchemyBatchData
+    from great_expectations.expectations import registry
+    from great_expectations.expectations.expectation_configuration import ExpectationConfiguration
+    from great_expectations.validator.validator import Validator
+
+    class DuckDBExecutionEngine(SqlAlchemyExecutionEngine):  # type: ignore[misc]  # GX is untyped
+        """GX's SQL engine on one connection that stays open."""
+
+        def __init__(self, connection: Any) -> None:
+            super().__init__(engine=connection.engine, create_temp_table=False)
+            self._connection = connection
+
+        @contextmanager
+        def get_connection(self) -> Iterator[Any]:
+            yield self._connection
+
+        def close(self) -> None:
+            """Leave the connection open: the session owns it, and GX closes engines when they are collected."""
+
+    class QuietValidator(Validator):  # type: ignore[misc]  # GX is untyped
+        """GX's validator without progress bars."""
+
+        def _determine_progress_bars(self) -> bool:
+            return False
+
+    def on_duckdb(session: Session) -> Any:
+        engine = DuckDBExecutionEngine(session.connection)
+        data = SqlAlchemyBatchData(execution_engine=engine, table_name=BATCH, create_temp_table=False)
+        return QuietValidator(execution_engine=engine, batches=[Batch(data=data)])
+
+    def on_pandas(frame: Any) -> Any:
+        return QuietValidator(execution_engine=PandasExecutionEngine(), batches=[Batch(data=frame)])
+
+    # Results carry what went wrong; GX's log would repeat it at length, with the values that it met.
+    logging.getLogger("great_expectations").setLevel(logging.CRITICAL)
+    _add_types(DuckDBExecutionEngine)
+    _add_patterns(DuckDBExecutionEngine)
+    return Backend(
+        on_duckdb=on_duckdb,
+        on_pandas=on_pandas,
+        configuration=ExpectationConfiguration,
+        implementation=registry.get_expectation_impl,
+        names=registry.list_registered_expectation_implementations,
+        suite_result=ExpectationSuiteValidationResult,
+        result=ExpectationValidationResult,
+    )
+
+
+class Session:
+    """One DuckDB that holds one batch after the other, with SQLAlchemy's connection to it."""
+
+    def __init__(self) -> None:
+        import sqlalchemy as sa  # noqa: PLC0415
+        from duckdb_engine import ConnectionWrapper  # noqa: PLC0415
+
+        self.duck = connect()
+        engine = sa.create_engine(
+            "duckdb:///:memory:", creator=lambda: ConnectionWrapper(self.duck), poolclass=sa.StaticPool
+        )
+        self.connection = engine.connect()
+
+    def hold(self, files: Sequence[Path]) -> tuple[int, dict[str, int]]:
+        """Make Parquet files the batch; return its rows and, by column, how many values are not null."""
+        self.connection.rollback()  # what the batch before left open
+        kind = "TABLE" if sum(file.stat().st_size for file in files) <= _COPIED else "VIEW"
+        for (old,) in self.duck.execute(
+            f"SELECT table_type FROM information_schema.tables WHERE table_name = '{BATCH}'"
+        ).fetchall():
+            self.duck.execute(f"DROP {'VIEW' if old == 'VIEW' else 'TABLE'} {BATCH}")
+        source = f"read_parquet({literals(files)}, union_by_name = true, hive_partitioning = false)"
+        self.duck.execute(f"CREATE {kind} {BATCH} AS SELECT * FROM {source}")
+        names = [name for name, *_ in self.duck.execute(f"DESCRIBE {BATCH}").fetchall()]
+        rows, *counts = self.duck.execute(f"SELECT count(*), count(COLUMNS(*)) FROM {BATCH}").fetchall()[0]
+        return rows, dict(zip(names, counts, strict=True))
+
+    @contextmanager
+    def limit(self, seconds: float) -> Iterator[None]:
+        """Interrupt a query that runs longer."""
+        timer = threading.Timer(seconds, self.duck.interrupt)
+        timer.daemon = True
+        timer.start()
+        try:
+            yield
+        finally:
+            timer.cancel()
+
+
+def _add_types(engine: Any) -> None:
+    """Tell GX the types of the batch's columns; SQLAlchemy would look for them in PostgreSQL's catalogue, in vain."""
+    import sqlalchemy as sa  # noqa: PLC0415
+    from great_expectations.expectations.metrics.metric_provider import metric_value
+    from great_expectations.expectations.metrics.table_metric_provider import TableMetricProvider
+
+    def typed(kind: str) -> Any:
+        name = re.split(r"[ (]", kind.strip('"'), maxsplit=1)[0]
+        known = getattr(sa, name, None)
+        made = known if isinstance(known, type) else type(name, (sa.types.UserDefinedType,), {"cache_ok": True})
+        return made()
+
+    def types(cls: Any, execution_engine: Any, **_given: Any) -> list[dict[str, Any]]:  # noqa: ARG001  GX names it
+        rows = execution_engine.execute_query(sa.text(f"DESCRIBE {BATCH}")).fetchall()
+        return [{"name": name, "type": typed(kind), "primary_key": False} for name, kind, *_ in rows]
+
+    class DuckDBColumnTypes(TableMetricProvider):  # type: ignore[misc]  # GX is untyped
+        metric_name = "table.column_types"
+        value_keys = ("include_nested",)
+        default_kwarg_values: ClassVar[dict[str, Any]] = {"include_nested": True}
+
+        _duckdb = metric_value(engine=engine)(types)
+
+
+def _add_patterns(engine: Any) -> None:
+    """Write the regular expressions and LIKE patterns that GX leaves out for this dialect."""
+    import sqlalchemy as sa  # noqa: PLC0415
+    from great_expectations.expectations.metrics import column_map_metrics as known
+    from great_expectations.expectations.metrics.map_metric_provider import (
+        ColumnMapMetricProvider,
+        column_condition_partial,
+    )
+
+    def condition(column: Any, given: Mapping[str, Any], *, negated: bool) -> Any:
+        text = sa.cast(column, sa.VARCHAR)
+        each: list[Any]
+        if "like_pattern" in given or "like_pattern_list" in given:
+            patterns = given.get("like_pattern_list") or [given["like_pattern"]]
+            each = [text.like(pattern, escape=given.get("escape")) for pattern in patterns]
+        else:
+            each = [sa.func.regexp_matches(text, regex) for regex in given.get("regex_list") or [given["regex"]]]
+        joined = sa.and_(*each) if given.get("match_on") == "all" else sa.or_(*each)
+        return sa.not_(joined) if negated else joined
+
+    def add(theirs: Any, *, negated: bool) -> None:
+        def matches(cls: Any, column: Any, **given: Any) -> Any:  # noqa: ARG001  GX names it
+            return condition(column, given, negated=negated)
+
+        class DuckDBPattern(ColumnMapMetricProvider):  # type: ignore[misc]  # GX is untyped
+            condition_metric_name = theirs.condition_metric_name
+            condition_value_keys = theirs.condition_value_keys
+
+            _duckdb = column_condition_partial(engine=engine)(matches)
+
+    for pattern in ("Regex", "RegexList", "LikePattern", "LikePatternList"):
+        add(getattr(known, f"ColumnValuesMatch{pattern}"), negated=False)
+        add(getattr(known, f"ColumnValuesNotMatch{pattern}"), negated=True)
