@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
+from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ratchet.errors import UsageError
 from ratchet.stack.airflow_env import airflow_environment
 from ratchet.stack.ports import HOST
-from ratchet.stack.service import Heartbeat, Http, Service
+from ratchet.stack.postgres import uri
+from ratchet.stack.service import Heartbeat, Http, Service, Sql
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from ratchet.stack.folder import Folder, Plan, Secrets
 
-GROUPS = ("s3", "mlflow", "airflow")  # what `up` can be asked for; each needs those before it
+GROUPS = ("s3", "postgres", "mlflow", "airflow")  # what `up` can be asked for; each needs those before it
 REGION = "us-east-1"
 BUCKET = "ratchet"
 
@@ -64,8 +67,10 @@ def services(folder: Folder, plan: Plan, secrets: Secrets) -> tuple[Service, ...
     """Declare the services of this plan."""
     base = _base_environment(folder, plan) | client_environment(plan, secrets)
     found = [*_s3(folder, plan, base)]
+    if "postgres" in plan.services:
+        found.append(_postgres(folder, plan, secrets, base))
     if "mlflow" in plan.services:
-        found.append(_mlflow(folder, plan, base))
+        found.append(_mlflow(plan, secrets, base))
     if "airflow" in plan.services:
         found += _airflow(folder, plan, secrets, base)
     return tuple(found)
@@ -124,28 +129,45 @@ def ministack(project: Path) -> Path:
     return program
 
 
-def _mlflow(folder: Folder, plan: Plan, base: dict[str, str]) -> Service:
+def _postgres(folder: Folder, plan: Plan, secrets: Secrets, base: dict[str, str]) -> Service:
+    port = plan.ports["postgres"]
+    command = (sys.executable, "-m", "ratchet.stack.postgres", str(folder.root / "postgres"), str(port))
+    environment = base | {"RATCHET_POSTGRES_PASSWORD": secrets.postgres}
+    # SIGINT: close the connections of clients, do not wait for them.
+    return Service(
+        "postgres", command, environment, Sql(port, secrets.postgres), stop=signal.SIGINT, last=True, patience=60.0,
+        address=f"{HOST}:{port}",
+    )
+
+
+def _mlflow(plan: Plan, secrets: Secrets, base: dict[str, str]) -> Service:
     port = plan.ports["mlflow"]
-    command = (sys.executable, "-m", "ratchet.stack.mlflow_server", f"sqlite:///{folder.root / 'mlflow.db'}", "s3://mlflow", str(port))
+    database = uri(plan.ports["postgres"], secrets.postgres, "mlflow")
+    command = (sys.executable, "-m", "ratchet.stack.mlflow_server", database, "s3://mlflow", str(port))
     environment = base | {"AWS_ENDPOINT_URL_S3": f"http://{HOST}:{plan.ports['s3']}", "MLFLOW_S3_ENDPOINT_URL": f"http://{HOST}:{plan.ports['s3']}"}
-    return Service("mlflow", command, environment, Http(port, "/health"), address=f"http://{HOST}:{port}")
+    return Service("mlflow", command, environment, Http(port, "/health"), needs=("postgres",), address=f"http://{HOST}:{port}")
 
 
 def _airflow(folder: Folder, plan: Plan, secrets: Secrets, base: dict[str, str]) -> list[Service]:
     port = plan.ports["airflow"]
-    environment = base | airflow_environment(folder, plan, secrets, f"sqlite:///{folder.airflow / 'airflow.db'}")
+    database = uri(plan.ports["postgres"], secrets.postgres, "airflow")
+    environment = base | airflow_environment(folder, plan, secrets, database)
+
+    mark = folder.airflow / "migrated"
 
     def airflow(name: str, *arguments: str, probe: Http | Heartbeat | None = None, **rest: object) -> Service:
-        command = (sys.executable, "-m", "airflow", *arguments)
-        needs = () if rest.get("once") else ("airflow-migrate",)
+        command = (sys.executable, "-m", *arguments)
+        needs = ("postgres",) if rest.get("once") else ("airflow-migrate",)
         own = environment | {"RATCHET_STACK_SERVICE": name}
         return Service(name, command, own, probe, needs=needs, **rest)  # type: ignore[arg-type]
 
+    if not (folder.root / "postgres").exists():
+        mark.unlink(missing_ok=True)
     # The scheduler's and the triggerer's own log servers would listen on every address; the api-server reads the files.
     return [
-        airflow("airflow-migrate", "db", "migrate", once=True),
-        airflow("airflow-api", "api-server", probe=Http(port, "/api/v2/monitor/health"), address=f"http://{HOST}:{port}"),
-        airflow("airflow-scheduler", "scheduler", "--skip-serve-logs", probe=Heartbeat(port, "scheduler")),
-        airflow("airflow-dag-processor", "dag-processor", probe=Heartbeat(port, "dag_processor")),
-        airflow("airflow-triggerer", "triggerer", "--skip-serve-logs", probe=Heartbeat(port, "triggerer")),
+        airflow("airflow-migrate", "airflow", "db", "migrate", once=True, mark=mark, mark_text=version("apache-airflow-core")),
+        airflow("airflow-api", "airflow", "api-server", probe=Http(port, "/api/v2/monitor/health"), address=f"http://{HOST}:{port}"),
+        airflow("airflow-scheduler", "ratchet.stack.scheduler", probe=Heartbeat(port, "scheduler")),
+        airflow("airflow-dag-processor", "airflow", "dag-processor", probe=Heartbeat(port, "dag_processor")),
+        airflow("airflow-triggerer", "airflow", "triggerer", "--skip-serve-logs", probe=Heartbeat(port, "triggerer")),
     ]

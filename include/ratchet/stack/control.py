@@ -198,6 +198,9 @@ def _write_files(folder: Folder, plan: Plan, secrets: Secrets) -> None:
 
 def _start_supervisor(folder: Folder) -> None:
     folder.run.unlink(missing_ok=True)
+    folder.preload.unlink(missing_ok=True)
+    for old in folder.logs.glob("*.log"):  # the last run's logs are kept, and not mistaken for this one's
+        old.replace(old.with_suffix(".log.1"))
     log = folder.logs / "supervisor.log"
     environment = dict(os.environ) | {"PYTHONPATH": str(Path(__file__).resolve().parents[2])}
     _STARTED.append(spawn((sys.executable, "-m", "ratchet.stack.supervisor", str(folder.root)), environment, folder.root, log))

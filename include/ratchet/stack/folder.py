@@ -29,6 +29,7 @@ class Secrets(Record):
     jwt: str
     session: str
     fernet: str
+    postgres: str
     s3_key: str
     s3_secret: str
 
@@ -40,6 +41,7 @@ class Secrets(Record):
             jwt=secrets.token_urlsafe(48),
             session=secrets.token_urlsafe(32),
             fernet=base64.urlsafe_b64encode(secrets.token_bytes(32)).decode(),
+            postgres=secrets.token_urlsafe(24),
             s3_key="RATCHET" + secrets.token_hex(6).upper(),
             s3_secret=secrets.token_urlsafe(30),
         )
@@ -157,10 +159,10 @@ def secrets_of(folder: Folder) -> Secrets:
     Raises:
         ServiceError: the file is there but cannot be read: to draw new ones would lock everybody out of the old data.
     """
-    found = load(folder.secrets, Secrets)
-    if found is None:
-        if folder.secrets.exists():
-            raise ServiceError("stack", f"reading {folder.secrets}", "it is damaged; restore it, or remove the state folder")
-        found = Secrets.generate()
+    known = load_json(folder.secrets)
+    if known is None and folder.secrets.exists():
+        raise ServiceError("stack", f"reading {folder.secrets}", "it is damaged; restore it, or remove the state folder")
+    found = Secrets.model_validate(Secrets.generate().model_dump() | (known or {}))  # a later version may need one more
+    if found.model_dump() != known:
         save(folder.secrets, found)
     return found

@@ -26,6 +26,7 @@ class Door:
 
 DOORS = (
     Door("s3", 4566, "RATCHET_S3_PORT"),
+    Door("postgres", 5432, "RATCHET_POSTGRES_PORT"),
     Door("mlflow", 5000, "RATCHET_MLFLOW_PORT"),
     Door("airflow", 8080, "RATCHET_AIRFLOW_PORT"),
 )

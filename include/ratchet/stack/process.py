@@ -25,14 +25,15 @@ class ProcessRef(Record):
 
     pid: int
     started: float  # seconds since the epoch, as the kernel tells it
+    stop: int = signal.SIGTERM  # the signal that ends it politely
 
     @classmethod
-    def of(cls, pid: int) -> ProcessRef:
+    def of(cls, pid: int, stop: int = signal.SIGTERM) -> ProcessRef:
         """Describe a running process."""
         try:
-            return cls(pid=pid, started=psutil.Process(pid).create_time())
+            return cls(pid=pid, started=psutil.Process(pid).create_time(), stop=stop)
         except psutil.NoSuchProcess:  # it ended already; its exit status will tell
-            return cls(pid=pid, started=time.time())
+            return cls(pid=pid, started=time.time(), stop=stop)
 
     def alive(self) -> bool:
         """Tell whether this very process runs (a zombie does not)."""
@@ -98,7 +99,7 @@ def terminate(leaders: Iterable[ProcessRef], patience: float) -> int:
     for ref in refs:
         if ref.alive():
             with contextlib.suppress(ProcessLookupError, PermissionError):
-                os.kill(ref.pid, signal.SIGTERM)
+                os.kill(ref.pid, ref.stop)
     orphans = [p for p in ours if p.pid not in {r.pid for r in refs}]
     deadline = time.monotonic() + patience
     while time.monotonic() < deadline and any(ref.alive() for ref in refs):

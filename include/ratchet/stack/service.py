@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import http.client
 import json
-from dataclasses import dataclass, field
+import signal
+from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -55,10 +56,32 @@ class Heartbeat:
 
 
 @dataclass(frozen=True)
+class Sql:
+    """Well when PostgreSQL answers a query."""
+
+    port: int
+    password: str
+
+    def __call__(self, since: float) -> str | None:
+        """Ask."""
+        import psycopg2  # noqa: PLC0415  only where there is a database
+
+        try:
+            connection = psycopg2.connect(
+                host=HOST, port=self.port, user="ratchet", password=self.password, dbname="postgres", connect_timeout=3,
+            )
+        except psycopg2.Error as exc:
+            return str(exc).strip().splitlines()[-1][:200]
+        connection.close()
+        return None
+
+
+@dataclass(frozen=True)
 class Service:
     """One process of the stack.
 
     ``once``: it prepares something and ends with status 0, instead of staying.
+    ``mark``: a file whose text, ``mark_text``, says that this need not be done again.
     ``patience``: seconds that it may take to become well before it counts as failed.
     """
 
@@ -68,10 +91,12 @@ class Service:
     probe: Probe | None = None
     needs: tuple[str, ...] = ()
     once: bool = False
+    mark: Path | None = None
+    mark_text: str = ""
     patience: float = 180.0
+    stop: int = signal.SIGTERM
     last: bool = False  # stopped after the others, which may still be writing to it
     address: str | None = None
-    labels: Mapping[str, str] = field(default_factory=dict)  # what a person may like to know
 
     def log(self, logs: Path) -> Path:
         """Return the file that its output goes to."""

@@ -130,19 +130,24 @@ class Supervisor:
         slot.detail = f"waits for {', '.join(failed)}, which failed" if failed else ""
         if any(n.state not in WELL for n in needs):
             return
+        if slot.service.mark is not None and _read(slot.service.mark) == slot.service.mark_text:
+            slot.state, slot.detail = "done", "was done before"
+            return
         slot.since = time.time()
         try:
             slot.popen = spawn(slot.service.command, slot.service.environment, self._folder.root, slot.log)
         except OSError as exc:
             slot.state, slot.detail = "crashed", f"could not be started: {exc}"
             return
-        slot.ref = ProcessRef.of(slot.popen.pid)
+        slot.ref = ProcessRef.of(slot.popen.pid, slot.service.stop)
         slot.state = "starting"
         self._sessions.append(slot.ref)
 
     def _ended(self, slot: _Slot, code: int) -> None:
         slot.code = code
         if slot.service.once and code == 0:
+            if slot.service.mark is not None:
+                slot.service.mark.write_text(slot.service.mark_text)
             slot.state, slot.detail, slot.took = "done", "", round(time.time() - (slot.since or 0), 2)
             return
         slot.state, slot.detail, slot.last_words = "crashed", exit_words(code), tail(slot.log)
@@ -197,6 +202,13 @@ class Supervisor:
         with contextlib.suppress(OSError):
             self._write()
         self._pool.shutdown(wait=False, cancel_futures=True)
+
+
+def _read(path: Path) -> str | None:
+    try:
+        return path.read_text()
+    except OSError:
+        return None
 
 
 def main() -> None:

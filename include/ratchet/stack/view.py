@@ -6,6 +6,7 @@ import time
 
 from ratchet.domain.records import Record
 from ratchet.stack.folder import Folder, Plan, Secrets, load, load_json
+from ratchet.stack.ports import HOST
 from ratchet.stack.record import WELL, Run, ServiceRun, boot_id, tail
 
 
@@ -59,7 +60,7 @@ def view(folder: Folder) -> Status:
         folder=str(folder.root),
         note=_note(run if here else None, running=running, left=left),
         services=services,
-        addresses={name: f"http://127.0.0.1:{port}" for name, port in ports.items()},
+        addresses={n: f"http://{HOST}:{port}" for n, port in ports.items() if n != "postgres"},
         users=dict(secrets.passwords) if with_airflow and secrets is not None else {},
         warm_workers=_warm(folder) if with_airflow else "",
         env_file=str(folder.env) if shown else None,
@@ -97,7 +98,7 @@ def _warm(folder: Folder) -> str:
     """Say whether the workers' parent process has imported what the tasks need."""
     found = load_json(folder.preload)
     if not isinstance(found, dict):
-        return "not yet: the parent of the workers starts with the first task"
+        return "not yet: the libraries are still being imported"
     failed = found.get("failed") or {}
     words = f"{found.get('loaded')} modules preloaded in {found.get('seconds')} s"
     return f"{words}; not preloaded: {', '.join(failed)}" if failed else words
