@@ -18,6 +18,12 @@ if TYPE_CHECKING:
     from ratchet.spec import Approval
 
 
+def form() -> dict[str, Param]:
+    """Return what a person is asked for beside yes or no."""
+    about = "It is kept in the record of the night."
+    return {"reason": Param("", type="string", maxLength=1000, title="Reason", description=about)}
+
+
 class PersonApproves(ApprovalOperator):  # type: ignore[misc, unused-ignore]
     """Ask a person whether the challenger may become champion; no answer in time means no."""
 
@@ -31,15 +37,6 @@ class PersonApproves(ApprovalOperator):  # type: ignore[misc, unused-ignore]
             defaults=self.REJECT,
             response_timeout=timedelta(hours=approval.timeout_hours),
             assigned_users=[{"id": user, "name": user} for user in approval.approvers] or None,
-            params={
-                "reason": Param(
-                    "",
-                    type="string",
-                    maxLength=1000,
-                    title="Reason",
-                    description="It is kept in the ledger's record of the night.",
-                )
-            },
             **kwargs,
         )
 

@@ -12,16 +12,18 @@ S3, MLFLOW = "ratchet_s3", "ratchet_mlflow"
 
 
 def environment() -> dict[str, str]:
-    """Return what the connections say, by the names of the environment variables that say the same.
+    """Return what the connections add to the environment, by the names of the variables that say the same.
 
     ``ratchet_s3`` is an aws connection (``endpoint_url``, ``region_name`` and ``bucket_name`` in its extra), ``ratchet_mlflow``
-    an http connection. One that does not exist says nothing.
+    an http connection. The environment speaks first: a service that it names is not looked up, which saves every task two
+    calls; a connection that does not exist adds nothing.
     """
     found: dict[str, str | None] = {}
-    for name, read in ((S3, _s3), (MLFLOW, _mlflow)):
-        connection = _connection(name)
-        if connection is not None:
-            found |= read(connection)
+    for name, variable, read in ((S3, "RATCHET_S3_ENDPOINT", _s3), (MLFLOW, "MLFLOW_TRACKING_URI", _mlflow)):
+        if not os.environ.get(variable):
+            connection = _connection(name)
+            if connection is not None:
+                found |= read(connection)
     return {key: value for key, value in found.items() if value}
 
 

@@ -73,9 +73,9 @@ def _task(step: StepName, spec: PipelineSpec) -> BaseOperator:
     if step == "approve":
         if spec.approval.required == "never":
             return NobodyAsked(task_id=step, **common)
-        from ratchet.orchestration.approval import PersonApproves  # noqa: PLC0415  only where it is needed
+        from ratchet.orchestration import approval  # noqa: PLC0415  only where it is needed
 
-        return PersonApproves(pipeline=spec.name, approval=spec.approval, **common)
+        return approval.PersonApproves(pipeline=spec.name, approval=spec.approval, params=approval.form(), **common)
     if step == "report":
         return ReportTask(step=step, pipeline=spec.name, **common).as_teardown()
     if step == "promote":

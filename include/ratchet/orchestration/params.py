@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import difflib
 from datetime import date, timedelta
-from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import Param
@@ -44,7 +43,6 @@ def form() -> dict[str, Any]:
             None,
             type=["null", "string"],
             format="date",
-            pattern=r"^\d{4}-\d{2}-\d{2}$",
             title="Cutoff",
             description="The night's date: only what had landed for days up to it is read. Empty: the start of the run's interval, "
             "or the day before it was triggered.",
@@ -61,7 +59,7 @@ def form() -> dict[str, Any]:
         "reason": Param(
             "", type="string", maxLength=1000, title="Reason", description="Why this run; it is kept in the ledger."
         ),
-        "overrides": Param({}, title="Overrides", description=_OVERRIDES, **override_schema()),
+        "overrides": Param({}, title="Overrides", description=_OVERRIDES, **OVERRIDES),
     }
 
 
@@ -71,8 +69,7 @@ _OVERRIDES = (
 )
 
 
-@cache
-def override_schema() -> dict[str, Any]:
+def _override_schema() -> dict[str, Any]:
     """Return the JSON Schema of the overrides: each dotted key of the spec with its type."""
     schema = PipelineSpec.model_json_schema()
     fixed: dict[str, Any] = {}
@@ -122,6 +119,10 @@ def _plain(field: Mapping[str, Any]) -> dict[str, Any]:
     }
     choices = [_plain(choice) for choice in field.get("anyOf", ())]
     return {**kept, "anyOf": choices} if choices and all(choices) else kept
+
+
+# Made once: what a worker's parent process has imported, its tasks need not make again.
+OVERRIDES = _override_schema()
 
 
 def request(pipeline: str, params: Mapping[str, Any], conf: Mapping[str, Any] | None, run: Any) -> NightRequest:

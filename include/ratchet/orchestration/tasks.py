@@ -10,6 +10,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import BaseOperator
+from airflow.sdk.definitions.param import ParamsDict
 from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException, DownstreamTasksSkipped
 
 from ratchet.domain.night import STEPS, Ended, Night, NightRequest, StepName
@@ -41,6 +42,9 @@ class StepTask(BaseOperator):  # type: ignore[misc, unused-ignore]
     def __init__(self, *, step: StepName, pipeline: str, champion: Asset | None = None, **kwargs: Any) -> None:
         kwargs.setdefault("execution_timeout", _TIMEOUTS.get(step, TIMEOUT))
         super().__init__(task_id=step, do_xcom_push=False, **kwargs)
+        self.params = (
+            ParamsDict()
+        )  # those of the DAG are there anyhow; a copy in each task would make it thrice as large
         self.step: StepName = step
         self.pipeline = pipeline
         self.champion = champion
@@ -144,6 +148,10 @@ class NobodyAsked(BaseOperator):  # type: ignore[misc, unused-ignore]
 
     inherits_from_empty_operator = True
     ui_color = "#ffffff"
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.params = ParamsDict()
 
     def execute(self, context: Any) -> None:
         """Do nothing."""

@@ -1,0 +1,123 @@
+"""The plugin's pages under ``/ratchet``. Each asks Airflow who is there and what they may see; none can run a script."""
+
+from __future__ import annotations
+
+from datetime import date
+from functools import cache
+from pathlib import Path as Folder
+from typing import TYPE_CHECKING, Annotated, Any
+
+from airflow.api_fastapi.app import get_auth_manager
+from airflow.api_fastapi.auth.managers.models.resource_details import DagDetails
+from airflow.api_fastapi.core_api.security import GetUserDep, requires_access_dag
+from fastapi import Depends, FastAPI, HTTPException, Path, Request, Response
+from fastapi.responses import HTMLResponse
+from starlette.exceptions import HTTPException as AnyHttpException
+
+from ratchet.domain import layout
+from ratchet.errors import ObjectNotFound, RatchetError, UsageError
+from ratchet.spec import default_home, pipeline_names
+from ratchet.ui.overview import LATEST, look, overview
+
+if TYPE_CHECKING:
+    import jinja2
+
+    from ratchet.steps.context import Services
+
+# Pages that were made from data: no script, nothing from elsewhere, an origin of their own; links may be followed.
+FROM_DATA = (
+    "default-src 'none'; style-src 'unsafe-inline'; img-src data:; font-src data:; base-uri 'none'; form-action 'none'; "
+    "frame-ancestors 'self'; sandbox allow-popups allow-popups-to-escape-sandbox allow-top-navigation-by-user-activation"
+)
+OURS = "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'; frame-ancestors 'self'"
+_HEADERS = {"X-Content-Type-Options": "nosniff", "Referrer-Policy": "no-referrer", "Cache-Control": "private, no-store"}
+_ALL_NIGHTS = 100
+
+Name = Annotated[str, Path(pattern=r"^[a-z][a-z0-9_]{0,62}$")]
+Run = Annotated[str, Path(pattern=r"^[a-z0-9-]{1,80}$")]
+Digest = Annotated[str, Path(pattern=r"^[0-9a-f]{8,64}$")]
+
+app = FastAPI(title="Ratchet", docs_url=None, redoc_url=None, openapi_url=None)
+may_read = Depends(requires_access_dag("GET"))  # of the path's dag_id
+
+
+@app.get("/")
+def pipelines(request: Request, user: GetUserDep) -> HTMLResponse:
+    """Show every pipeline that this user may see."""
+    allowed = get_auth_manager().is_authorized_dag
+    names = [
+        name for name in pipeline_names(default_home()) if allowed(method="GET", details=DagDetails(id=name), user=user)
+    ]
+    return _page("pipelines.html", request, found=overview(services(), names))
+
+
+@app.get("/pipelines/{dag_id}", dependencies=[may_read])
+def pipeline(request: Request, dag_id: Name) -> HTMLResponse:
+    """Show one pipeline: its nights and its ledger."""
+    if dag_id not in pipeline_names(default_home()):
+        raise HTTPException(404, f"{dag_id} is a DAG, but no pipeline of Ratchet.")
+    return _page("pipeline.html", request, found=look(services(), dag_id, _ALL_NIGHTS), latest=LATEST)
+
+
+@app.get("/reports/{dag_id}/{cutoff}/{run}.html", dependencies=[may_read])
+def report(dag_id: Name, cutoff: date, run: Run) -> Response:
+    """Serve a night's report."""
+    return _stored(layout.report(dag_id, cutoff, run), "There is no such report.")
+
+
+@app.get("/data_docs/{dag_id}/{suite}/{content}.html", dependencies=[may_read])
+def data_docs(dag_id: Name, suite: Digest, content: Digest) -> Response:
+    """Serve a partition's Data Docs."""
+    return _stored(layout.data_docs(dag_id, suite, content), "There are no such Data Docs.")
+
+
+@app.exception_handler(AnyHttpException)
+def in_words(request: Request, error: AnyHttpException) -> HTMLResponse:
+    """Say what is wrong to a person."""
+    page = _page("problem.html", request, status=error.status_code, words=error.detail)
+    page.status_code = error.status_code
+    return page
+
+
+@app.exception_handler(RatchetError)
+def not_served(request: Request, error: RatchetError) -> HTMLResponse:
+    """Say which service does not answer; what is misconfigured is for the log, not for every reader."""
+    words = "Ratchet is not told where its services are." if isinstance(error, UsageError) else str(error)
+    page = _page("problem.html", request, status=503, words=words)
+    page.status_code = 503
+    return page
+
+
+def services() -> Services:
+    """Return the services that the environment and Airflow's connections name."""
+    from ratchet import wiring  # noqa: PLC0415  plugins are loaded by every process of Airflow
+    from ratchet.orchestration import connections  # noqa: PLC0415
+
+    connections.use(connections.environment())
+    return wiring.services()
+
+
+def _stored(key: str, otherwise: str) -> Response:
+    try:
+        found = services().store.get(key)
+    except ObjectNotFound:
+        raise HTTPException(404, f"{otherwise} It may have been removed from the object store.") from None
+    return Response(
+        found, media_type="text/html; charset=utf-8", headers={**_HEADERS, "Content-Security-Policy": FROM_DATA}
+    )
+
+
+def _page(template: str, request: Request, **shown: Any) -> HTMLResponse:
+    root = request.scope.get("root_path", "").rstrip("/")
+    html = _templates().get_template(template).render(root=root, airflow=root.removesuffix("/ratchet"), **shown)
+    return HTMLResponse(html, headers={**_HEADERS, "Content-Security-Policy": OURS})
+
+
+@cache
+def _templates() -> jinja2.Environment:
+    import jinja2  # noqa: PLC0415
+
+    loader = jinja2.FileSystemLoader(Folder(__file__).parent / "templates")
+    return jinja2.Environment(
+        loader=loader, autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )

@@ -1,0 +1,274 @@
+"""How a step ended becomes a state that the grid shows, and the night reaches the report in every case."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from stand_in import Ti, make_night
+
+from ratchet.domain.night import STEPS, Ended, ReportResult
+from ratchet.errors import ServiceError
+
+HOME = Path(__file__).resolve().parents[3] / "include"
+
+
+@pytest.fixture(scope="module")
+def tasks():
+    from ratchet.orchestration import tasks  # noqa: PLC0415  imports Airflow
+
+    return tasks
+
+
+@pytest.fixture
+def step(tasks, monkeypatch):
+    """Return a task of a step that ends as ``outcome`` says: a night, or an error to raise."""
+    monkeypatch.setenv("RATCHET_HOME", str(HOME))
+    monkeypatch.setattr(tasks.connections, "environment", dict)
+    monkeypatch.setattr("ratchet.wiring.services", lambda: None)
+
+    def make(name, outcome, kind=None, **kwargs):
+        def run_step(step, night, _pipeline, _services, _say):
+            if isinstance(outcome, BaseException):
+                raise outcome
+            return outcome(step, night) if callable(outcome) else outcome
+
+        monkeypatch.setattr("ratchet.steps.night.run_step", run_step)
+        return (kind or tasks.StepTask)(step=name, pipeline="flight_delay", **kwargs)
+
+    return make
+
+
+def ended(outcome, step="validate"):
+    return make_night().model_copy(
+        update={"ended": Ended(outcome=outcome, step=step, reason="corrupt", detail="dt=2013-06-01: truncated")}
+    )
+
+
+def test_step_hands_the_night_on(step, context):
+    """A step that went well leaves the night to the next task."""
+    ti = Ti(snapshot=make_night())
+    step("validate", lambda _step, night: night.model_copy(update={"run_key": "k"})).execute(context(ti))
+    assert ti.pushed.run_key == "k"
+
+
+def test_first_step_begins_the_night(step, context):
+    """The first task takes the request from the run, and says who asked."""
+    ti = Ti()
+    step("snapshot", lambda _step, night: night).execute(context(ti, reason="again", overrides={"window.days": 60}))
+    request = ti.pushed.request
+    assert (request.actor, request.reason, str(request.cutoff)) == ("alice", "again", "2013-06-01")
+    assert request.overrides == {"window.days": 60}
+
+
+def test_rejection_fails_in_words(step, context):
+    """Rejected data fails the task without retry, and the night tells the report why."""
+    from airflow.sdk.exceptions import AirflowFailException
+
+    ti = Ti(snapshot=make_night())
+    with pytest.raises(AirflowFailException, match=r"^REJECTED, corrupt: dt=2013-06-01: truncated$"):
+        step("validate", ended("rejected")).execute(context(ti))
+    assert ti.pushed.outcome == "rejected"
+
+
+def test_skipped_night_skips_the_task(step, context):
+    """Too little data skips the task; the tasks after it are skipped by their trigger rule."""
+    from airflow.sdk.exceptions import AirflowSkipException
+
+    ti = Ti(snapshot=make_night())
+    with pytest.raises(AirflowSkipException):
+        step("validate", ended("skipped")).execute(context(ti))
+    assert ti.pushed.outcome == "skipped"
+
+
+def test_fault_that_can_pass_is_left_to_the_retries(step, context):
+    """A service's fault is raised as it is, and the night carries it in case it was the last try."""
+    ti = Ti(snapshot=make_night())
+    with pytest.raises(ServiceError):
+        step("validate", ServiceError("object store", "get x", "503")).execute(context(ti))
+    assert ti.pushed.ended.reason == "ServiceError"
+
+
+def test_bug_fails_at_once_and_keeps_its_cause(step, context):
+    """An unforeseen error is not retried; its traceback stays in the log."""
+    from airflow.sdk.exceptions import AirflowFailException
+
+    ti = Ti(snapshot=make_night())
+    with pytest.raises(AirflowFailException, match="KeyError: 'oops'") as caught:
+        step("validate", KeyError("oops")).execute(context(ti))
+    assert isinstance(caught.value.__cause__, KeyError)
+    assert (ti.pushed.ended.outcome, ti.pushed.ended.step) == ("failed", "validate")
+
+
+def test_bad_override_fails_in_the_specs_words(step, context):
+    """What the form could not know is refused by the first task, in words and without a traceback of ours."""
+    from airflow.sdk.exceptions import AirflowFailException
+
+    ti = Ti()
+    with pytest.raises(AirflowFailException, match="leave nothing of 10 days to fit on") as caught:
+        step("snapshot", AssertionError).execute(context(ti, overrides={"window.days": 10}))
+    assert caught.value.__cause__ is None
+    assert ti.pushed.ended.reason == "SpecInvalid"
+
+
+def test_nothing_handed_on_says_what_to_do(step, context):
+    """A task that was marked as done by hand has left nothing; the next one says so."""
+    from airflow.sdk.exceptions import AirflowFailException
+
+    with pytest.raises(AirflowFailException, match="clear the whole run"):
+        step("train", AssertionError).execute(context(Ti()))
+
+
+@pytest.mark.parametrize("verdict", ["FAIL", "UNDECIDED"])
+def test_gate_skips_the_promotion(step, context, verdict):
+    """The gate itself is green; what it did not let through is skipped without a process."""
+    from airflow.sdk.exceptions import DownstreamTasksSkipped
+
+    ti = Ti(register=make_night())
+    with pytest.raises(DownstreamTasksSkipped) as caught:
+        step("gate", make_night(verdict)).execute(context(ti))
+    assert caught.value.tasks == ["approve", "promote"]
+    assert ti.pushed.gate
+
+
+def test_gate_lets_a_pass_through(step, context):
+    """A PASS is a plain success."""
+    step("gate", make_night("PASS")).execute(context(Ti(register=make_night())))
+
+
+def test_promotion_is_announced(tasks, step, context):
+    """A new champion is told with what a consumer needs to load exactly that one."""
+    from ratchet.orchestration.dag import champion_asset  # noqa: PLC0415  imports Airflow
+
+    asset, ti = champion_asset("flight_delay"), Ti(gate=make_night("PASS"))
+    given = context(ti)
+    step("promote", make_night("PASS", promoted=True), champion=asset, outlets=[asset]).execute(given)
+    assert given["outlet_events"][asset].extra == {
+        "pipeline": "flight_delay",
+        "version": 7,
+        "run_key": "key",
+        "cutoff": "2013-06-01",
+        "artifact_digest": "a" * 64,
+    }
+
+
+def test_superseded_promotion_is_skipped(step, context):
+    """Where somebody else was faster nothing is announced, and the task says why."""
+    from airflow.sdk.exceptions import AirflowSkipException
+
+    given = context(Ti(gate=make_night("PASS")))
+    with pytest.raises(AirflowSkipException, match="superseded"):
+        step("promote", make_night("PASS", promoted=False)).execute(given)
+    assert not given["outlet_events"]
+
+
+def test_empty_approve_is_made_up_for(step, context):
+    """Where nobody had to be asked, promote itself notes that."""
+    ran = []
+
+    def note(name, night):
+        ran.append(name)
+        return make_night("PASS", promoted=True) if name == "promote" else night
+
+    step("promote", note).execute(context(Ti(gate=make_night("PASS"))))
+    assert ran == ["approve", "promote"]
+
+
+def test_links_know_their_address_once_the_step_ran(step, context):
+    """The register task's button leads to the model version."""
+    task = step("register", make_night())
+    [link] = task.operator_extra_links
+    assert link.get_link(task, ti_key=None) == ""
+    task.execute(context(Ti(evaluate=make_night())))
+    assert (link.name, link.get_link(task, ti_key=None)) == ("Model version", "http://mlflow/v7")
+
+
+def states(**found):
+    """Return the state of every task before the report; those not named succeeded."""
+    return {task: found.get(task, "success") for task in STEPS[:-1]}
+
+
+def rest(step, state):
+    """Return ``state`` for all tasks after a step."""
+    return dict.fromkeys(STEPS[STEPS.index(step) + 1 : -1], state)
+
+
+def test_report_takes_the_newest_night(tasks, context):
+    """After a promotion it is promote's."""
+    ti = Ti(states(), gate=make_night("PASS"), promote=make_night("PASS", promoted=True))
+    assert tasks.so_far(context(ti)).promote.promoted
+
+
+def test_report_takes_the_night_of_the_task_that_stopped_it(tasks, context):
+    """A rejection is told by the task that failed."""
+    found = states(validate="failed", **rest("validate", "upstream_failed"))
+    ti = Ti(found, snapshot=make_night(), validate=ended("rejected"))
+    assert tasks.so_far(context(ti)).outcome == "rejected"
+
+
+def test_report_explains_a_task_that_was_killed(tasks, context):
+    """A task that left nothing is named; what the tasks before it found is kept."""
+    found = states(train="failed", **rest("train", "upstream_failed"))
+    night = tasks.so_far(context(Ti(found, score=make_night())))
+    assert (night.ended.outcome, night.ended.step) == ("failed", "train")
+    assert "killed" in night.ended.detail
+
+
+def test_report_is_not_fooled_by_an_earlier_attempt(tasks, context):
+    """A run that once promoted, was cleared, and is refused now, is a refusal."""
+    found = states(approve="skipped", promote="skipped")
+    ti = Ti(found, gate=make_night("FAIL"), promote=make_night("PASS", promoted=True), approve=make_night("PASS"))
+    assert tasks.so_far(context(ti)).outcome == "refused"
+
+
+def test_report_knows_of_a_refusal_by_a_person(tasks, context):
+    """A no at approve counts, whatever promote had left in an earlier attempt."""
+    found = states(promote="skipped")
+    ti = Ti(
+        found,
+        gate=make_night("PASS"),
+        approve=make_night("PASS", approved=False),
+        promote=make_night("PASS", promoted=True),
+    )
+    night = tasks.so_far(context(ti))
+    assert night.outcome == "refused"
+    assert night.reasons == ("approval: not tonight",)
+
+
+def test_report_of_a_superseded_promotion(tasks, context):
+    """Promote was skipped by itself, and says why."""
+    ti = Ti(states(promote="skipped"), gate=make_night("PASS"), promote=make_night("PASS", promoted=False))
+    assert tasks.so_far(context(ti)).reasons == ("superseded",)
+
+
+@pytest.fixture
+def notes(tasks, monkeypatch):
+    """The notes that were written."""
+    found = []
+    monkeypatch.setattr(tasks.notes, "write", lambda _dag, _run, note, _say: found.append(note))
+    return found
+
+
+def test_report_writes_the_note(tasks, step, context, notes):
+    """The run's note is the headline of the night."""
+    found = states(validate="failed", **rest("validate", "upstream_failed"))
+    ti = Ti(found, snapshot=make_night(), validate=ended("rejected"))
+    page = ReportResult(page="reports/flight_delay/2013-06-01/a.html", record="r")
+    step("report", lambda _s, night: night.model_copy(update={"report": page}), tasks.ReportTask).execute(context(ti))
+    assert len(notes) == 1
+    assert notes[0].startswith("REJECTED")
+
+
+def test_note_is_written_although_the_report_is_not(tasks, step, context, notes):
+    """When the object store is down, the note still tells the night, and the report fails visibly."""
+    ti = Ti(states(), promote=make_night("PASS", promoted=True))
+    with pytest.raises(ServiceError):
+        step("report", ServiceError("object store", "put x", "503"), tasks.ReportTask).execute(context(ti))
+    assert notes[0].startswith("PROMOTED")
+
+
+def test_report_of_a_run_that_could_not_be_read(tasks, step, context, notes):
+    """A run with an unknown key of its configuration is reported in words as well."""
+    found = states(snapshot="failed", **rest("snapshot", "upstream_failed"))
+    step("report", lambda _s, night: night, tasks.ReportTask).execute(context(Ti(found), conf={"cutof": "2013-06-01"}))
+    assert "did you mean 'cutoff'" in notes[0]
