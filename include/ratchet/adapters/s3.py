@@ -111,6 +111,7 @@ class S3Store:
         bucket, key = self._split(uri)
         self._with_bucket(
             bucket,
+            uri,
             f"writing {uri}",
             lambda: self.client.put_object(Bucket=bucket, Key=key, Body=data, ContentType=content_type),
         )
@@ -122,12 +123,20 @@ class S3Store:
         def write() -> None:
             self.client.put_object(Bucket=bucket, Key=key, Body=data, ContentType=content_type, IfNoneMatch="*")
 
-        try:
-            self._with_bucket(bucket, f"writing {uri} on condition that it is new", write)
-        except AlreadyExists:
-            # A put whose reply was lost is sent again by botocore and then meets itself.
-            if self.get(uri) != data:
-                raise
+        doing = f"writing {uri} on condition that it is new"
+        for tries in range(1, _TRIES + 1):
+            try:
+                return self._with_bucket(bucket, uri, doing, write)
+            except AlreadyExists:
+                # A put whose reply was lost is sent again by botocore and then meets itself.
+                with contextlib.suppress(ObjectNotFound):
+                    if self.get(uri) != data:
+                        raise
+                    return None
+            time.sleep(
+                _BACKOFF * 2**tries
+            )  # refused, yet nobody holds the key: another put was under way and has failed
+        raise ServiceError("object store", doing, "it conflicts with other writes again and again")
 
     def probe(self) -> None:
         """See ``ports.ObjectStore.probe``."""
@@ -214,16 +223,16 @@ class S3Store:
                 time.sleep(_BACKOFF * 2**tries)
         raise AssertionError  # the last try either returned or raised
 
-    def _with_bucket(self, bucket: str, doing: str, write: Callable[[], object]) -> None:
+    def _with_bucket(self, bucket: str, uri: str, doing: str, write: Callable[[], object]) -> None:
         """Write, and make the platform's own bucket first where it is missing."""
         try:
-            with _translated(f"s3://{bucket}", doing):
+            with _translated(uri, doing):
                 write()
-        except ObjectNotFound:
+        except ObjectNotFound as exc:
             if bucket != self.bucket:
-                raise
+                raise ObjectNotFound(f"bucket s3://{bucket}") from exc
             self.ensure_bucket(bucket)
-            with _translated(f"s3://{bucket}", doing):
+            with _translated(uri, doing):
                 write()
 
     def ensure_bucket(self, bucket: str) -> None:
@@ -231,7 +240,8 @@ class S3Store:
         with _translated(f"s3://{bucket}", f"creating bucket {bucket}"):
             if bucket in {found["Name"] for found in self.client.list_buckets()["Buckets"]}:
                 return
-            self.client.create_bucket(Bucket=bucket)
+            with contextlib.suppress(self.client.exceptions.BucketAlreadyOwnedByYou):  # another process was faster
+                self.client.create_bucket(Bucket=bucket)
             self.client.put_bucket_versioning(Bucket=bucket, VersioningConfiguration={"Status": "Enabled"})
 
     def _split(self, uri: str) -> tuple[str, str]:

@@ -5,15 +5,14 @@ from __future__ import annotations
 import io
 import os
 from datetime import date, timedelta
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import yaml
-from fakes import MemoryRegistry, MemoryStore, PlainReporter, SmallValidator, Tripwire
 
+from fakes import MemoryRegistry, MemoryStore, PlainReporter, SmallValidator, Tripwire
 from ratchet.adapters.duck import DuckEngine
 from ratchet.adapters.ledger import ObjectLedger
 from ratchet.adapters.xgb import XgbTrainer, predict
@@ -22,6 +21,9 @@ from ratchet.domain.night import STEPS, Night, NightRequest
 from ratchet.spec import Pipeline, parse_spec
 from ratchet.steps.context import Services
 from ratchet.steps.night import begin, run_night, run_step
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # a spinning thread starves the other core
 

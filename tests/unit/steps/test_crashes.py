@@ -5,9 +5,9 @@ from __future__ import annotations
 from datetime import timedelta
 
 import pytest
-from fakes import Killed, MemoryRegistry, Tripwire
 from small_world import NIGHT, QuickTrainer, World
 
+from fakes import Killed, MemoryRegistry, Tripwire
 from ratchet.errors import ServiceError
 from ratchet.steps.history import nights
 

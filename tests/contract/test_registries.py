@@ -1,0 +1,195 @@
+"""One suite for every ``ports.Registry``: the one in memory and a real MLflow server."""
+
+from __future__ import annotations
+
+import uuid
+from datetime import date
+
+import pytest
+from fakes import MemoryRegistry
+
+from ratchet.adapters.mlflow import MlflowRegistry
+from ratchet.domain.models import Feature, ModelFiles, ModelSchema
+from ratchet.errors import ArtifactTampered, ObjectNotFound, ServiceError
+
+SCHEMA = ModelSchema(task="binary", features=(Feature(name="x", kind="number"),), classes=("0", "1"), best_iteration=3)
+FILES = ModelFiles(booster=b"\x00booster\xff", features="SELECT row_id, x FROM rows -- ü", schema_=SCHEMA)
+
+
+@pytest.fixture(params=("memory", "mlflow"))
+def registry(request, tmp_path):
+    """An empty registry in memory, or a view of the real server's."""
+    if request.param == "memory":
+        return MemoryRegistry(tmp_path / "models")
+    stack = request.getfixturevalue("stack")
+    return MlflowRegistry(stack.environment["MLFLOW_TRACKING_URI"], tmp_path / "cache")
+
+
+@pytest.fixture
+def pipeline():
+    """A pipeline of the test's own."""
+    return f"p{uuid.uuid4().hex[:12]}"
+
+
+def facts(run_key: str = "key", day: int = 10) -> dict[str, str]:
+    """Return what a version is registered with."""
+    return {
+        "run_key": run_key,
+        "artifact_digest": FILES.digest,
+        "seen_through": f"2024-01-{day - 3:02d}",
+        "cutoff": f"2024-01-{day:02d}",
+        "recipe": "recipe",
+    }
+
+
+def run_of(registry, pipeline, run_key="key") -> str:
+    """Return a run with a model."""
+    run_id = registry.start_run(pipeline, run_key, f"{pipeline} 2024-01-10", {"ratchet.cutoff": "2024-01-10"})
+    registry.log_model(run_id, FILES)
+    return run_id
+
+
+def test_a_pipeline_begins_without_versions(registry, pipeline):
+    """Nothing is registered, and no alias points anywhere."""
+    assert list(registry.versions(pipeline)) == []
+    assert registry.version_of(pipeline, "key") is None
+    assert registry.alias(pipeline, "champion") is None
+
+
+def test_a_version_carries_what_it_was_registered_with(registry, pipeline):
+    """A version is known again by its run key, with its digest and dates."""
+    run_id = run_of(registry, pipeline)
+    made = registry.register(pipeline, facts(), run_id)
+    assert (made.version, made.run_key, made.mlflow_run_id, made.artifact_digest) == (1, "key", run_id, FILES.digest)
+    assert (made.cutoff, made.seen_through, made.recipe) == (date(2024, 1, 10), date(2024, 1, 7), "recipe")
+    assert made.created
+    assert registry.version_of(pipeline, "key") == made
+    assert list(registry.versions(pipeline)) == [made]
+
+
+def test_versions_come_newest_first(registry, pipeline):
+    """Each registration makes the next number."""
+    run_id = run_of(registry, pipeline)
+    for n in range(1, 4):
+        registry.register(pipeline, facts(f"key {n}", 10 + n), run_id)
+    assert [v.version for v in registry.versions(pipeline)] == [3, 2, 1]
+    assert registry.version_of(pipeline, "key 2").version == 2
+
+
+def test_an_alias_names_one_version_and_moves(registry, pipeline):
+    """Aliases are set, moved and independent of each other."""
+    run_id = run_of(registry, pipeline)
+    for n in (1, 2):
+        registry.register(pipeline, facts(f"key {n}"), run_id)
+    registry.set_alias(pipeline, "champion", 1)
+    registry.set_alias(pipeline, "challenger", 2)
+    assert (registry.alias(pipeline, "champion"), registry.alias(pipeline, "challenger")) == (1, 2)
+    registry.set_alias(pipeline, "champion", 2)
+    assert registry.alias(pipeline, "champion") == 2
+
+
+def test_a_deleted_version_is_gone_with_its_aliases(registry, pipeline):
+    """A withdrawn version is not listed, nothing points at it, and its number is not given again."""
+    run_id = run_of(registry, pipeline)
+    for n in (1, 2):
+        registry.register(pipeline, facts(f"key {n}"), run_id)
+    registry.set_alias(pipeline, "challenger", 2)
+    registry.delete_version(pipeline, 2)
+    assert [v.version for v in registry.versions(pipeline)] == [1]
+    assert registry.alias(pipeline, "challenger") is None
+
+
+def test_a_model_comes_back_byte_for_byte(registry, pipeline):
+    """A run's model is downloaded by its digest, from the cache or afresh."""
+    run_id = run_of(registry, pipeline)
+    for fresh in (False, False, True):
+        folder, files = registry.download(run_id, FILES.digest, fresh=fresh)
+        assert files == FILES
+        assert {p.name: p.read_bytes() for p in folder.iterdir()} == FILES.files
+
+
+def test_another_digest_is_refused(registry, pipeline):
+    """A model that is not the one that was recorded is not handed out, and does not stay in the cache."""
+    run_id = run_of(registry, pipeline)
+    for _ in range(2):
+        with pytest.raises(ArtifactTampered, match="was not loaded"):
+            registry.download(run_id, "0" * 64)
+    assert registry.download(run_id, FILES.digest)[1] == FILES
+
+
+def test_a_run_without_a_model_is_not_found(registry, pipeline):
+    """A run that never logged a model, or was never there, gives none."""
+    run_id = registry.start_run(pipeline, "key", "night", {})
+    for missing in (run_id, uuid.uuid4().hex):
+        with pytest.raises(ObjectNotFound):
+            registry.download(missing, FILES.digest)
+
+
+def test_a_run_is_logged_finished_and_discarded(registry, pipeline):
+    """Everything that a night logs is accepted, also twice, and a run that lost a race can be taken back."""
+    run_id = run_of(registry, pipeline)
+    for _ in range(2):
+        registry.log(
+            run_id,
+            params={"eta": "0.1"},
+            metrics={"holdout.auc": 0.7},
+            curves={"stop.logloss": [0.6, 0.5]},
+            tags={"ratchet.verdict": "PASS"},
+            files={"spec.json": b"{}"},
+        )
+    registry.finish(run_id)
+    registry.discard(run_id)
+
+
+def test_addresses_lead_to_the_run_and_the_version(registry, pipeline):
+    """A run and a version have addresses that name them."""
+    run_id = run_of(registry, pipeline)
+    assert run_id in registry.run_url(pipeline, run_id)
+    assert registry.version_url(pipeline, 3).endswith("/3")
+
+
+@pytest.fixture
+def behind(mlflow_proxy, tmp_path):
+    """MLflow as a client behind the proxy sees it."""
+    return MlflowRegistry(mlflow_proxy.address, tmp_path / "behind")
+
+
+def test_a_registration_whose_reply_was_lost_makes_one_version(behind, mlflow_proxy, pipeline):
+    """MLflow commits, the reply is lost: whether the client tries again or the night does, one version has the run key."""
+    run_id = run_of(behind, pipeline)
+    mlflow_proxy.fault = lambda _, path, before: "drop" if "model-versions/create" in path and before == 0 else "pass"
+    try:
+        made = behind.register(pipeline, facts(), run_id)
+    except ServiceError as exc:
+        assert exc.retryable
+        made = behind.version_of(pipeline, "key")
+    assert [v.version for v in behind.versions(pipeline)] == [made.version] == [1]
+
+
+def test_a_refusal_of_mlflow_is_told_and_not_retried(behind, mlflow_proxy, pipeline):
+    """403 is an answer: no retry, and the words say what was being done."""
+    mlflow_proxy.fault = lambda *_: 403
+    with pytest.raises(ServiceError, match="MLflow: listing versions of") as caught:
+        behind.versions(pipeline)
+    assert not caught.value.retryable
+
+
+def test_a_model_that_is_cut_off_is_not_taken(behind, mlflow_proxy, pipeline):
+    """An artifact whose download breaks off is an error, not a model."""
+    run_id = run_of(behind, pipeline)
+    mlflow_proxy.fault = lambda _, path, __: "cut" if path.endswith("booster.ubj") else "pass"
+    with pytest.raises((ServiceError, ArtifactTampered)):
+        behind.download(run_id, FILES.digest)
+    mlflow_proxy.fault = lambda *_: "pass"
+    assert behind.download(run_id, FILES.digest)[1] == FILES
+
+
+def test_the_registered_model_is_data_only(registry, pipeline, tmp_path):
+    """What MLflow holds is our three files and a description of them: no pickle and no code."""
+    if isinstance(registry, MemoryRegistry):
+        pytest.skip("the registry in memory has no files of its own")
+    run_id = run_of(registry, pipeline)
+    folder = registry.client.download_artifacts(run_id, "model", str(tmp_path))
+    names = {str(p.relative_to(folder)) for p in __import__("pathlib").Path(folder).rglob("*") if p.is_file()}
+    assert {"MLmodel", "data/booster.ubj", "data/features.sql", "data/schema.json"} <= names
+    assert not any(name.endswith((".pkl", ".py", ".pickle")) for name in names)
