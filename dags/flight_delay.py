@@ -1,5 +1,5 @@
 """Airflow DAG: retrain flight_delay nightly."""
 
-from ratchet.orchestration.dag import training_dag
+from ratchet.orchestration import training_dag
 
 dag = training_dag("flight_delay")

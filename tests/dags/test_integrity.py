@@ -16,7 +16,7 @@ from ratchet.spec import pipeline_names
 
 ROOT = Path(__file__).resolve().parents[2]
 NAMES = pipeline_names(ROOT / "include")
-STUB = '"""Airflow DAG."""\n\nfrom ratchet.orchestration.dag import training_dag\n\ndag = training_dag("{name}")\n'
+STUB = '"""Airflow DAG."""\n\nfrom ratchet.orchestration import training_dag\n\ndag = training_dag("{name}")\n'
 
 
 @pytest.fixture(scope="module")
