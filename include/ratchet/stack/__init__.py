@@ -14,6 +14,15 @@ from ratchet.stack.embedded import Embedded, embedded
 from ratchet.stack.view import ServiceView, Status
 
 __all__ = [
-    "Embedded", "Progress", "ServiceView", "Status", "down", "embedded", "environment", "project_root", "state_folder",
-    "status", "up",
+    "Embedded",
+    "Progress",
+    "ServiceView",
+    "Status",
+    "down",
+    "embedded",
+    "environment",
+    "project_root",
+    "state_folder",
+    "status",
+    "up",
 ]

@@ -40,14 +40,18 @@ def airflow_environment(folder: Folder, plan: Plan, secrets: Secrets, database: 
         },
         "database": {"sql_alchemy_conn": database, "load_default_connections": False},
         "api": {
-            "host": HOST, "port": port, "base_url": address, "workers": 1, "expose_config": False,
+            "host": HOST,
+            "port": port,
+            "base_url": address,
+            "workers": 1,
+            "expose_config": False,
             "secret_key": secrets.session,
         },
         "api_auth": {"jwt_secret": secrets.jwt},
         "scheduler": {
             "mp_start_method": "forkserver",
             # A task's successor is seen at the scheduler's next look, so the pause between looks is paid once a task.
-            "scheduler_idle_sleep_time": 0.1,
+            "scheduler_idle_sleep_time": 0.2,
             "job_heartbeat_sec": 5,
             "task_instance_heartbeat_timeout": 60,
             "task_instance_heartbeat_timeout_detection_interval": 10,
@@ -55,15 +59,19 @@ def airflow_environment(folder: Folder, plan: Plan, secrets: Secrets, database: 
             "enable_health_check": False,
         },
         "dag_processor": {
-            "refresh_interval": 10, "min_file_process_interval": 30, "parsing_processes": 1,
-            "bundle_refresh_check_interval": 5, "disable_bundle_versioning": True,
+            "refresh_interval": 10,
+            "min_file_process_interval": 30,
+            "parsing_processes": 1,
+            "bundle_refresh_check_interval": 5,
+            "disable_bundle_versioning": True,
         },
         "logging": {"base_log_folder": folder.logs / "tasks", "logging_level": "INFO", "colored_console_log": False},
         "usage_data_collection": {"enabled": False},
     }
     return {"AIRFLOW_HOME": str(folder.airflow)} | {
         f"AIRFLOW__{section.upper()}__{key.upper()}": str(value)
-        for section, values in sections.items() for key, value in values.items()
+        for section, values in sections.items()
+        for key, value in values.items()
     }
 
 

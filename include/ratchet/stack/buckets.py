@@ -10,7 +10,7 @@ BUCKETS = {"lake": True, "ratchet": True, "mlflow": False}  # name: versioned
 
 def main(endpoint: str) -> None:
     """Create what is missing and switch versioning on."""
-    import boto3  # noqa: PLC0415  heavy
+    import boto3
 
     client = boto3.client("s3", endpoint_url=endpoint, region_name=os.environ.get("AWS_REGION"))
     there = {b["Name"] for b in client.list_buckets().get("Buckets", [])}

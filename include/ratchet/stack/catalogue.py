@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from ratchet.errors import UsageError
 from ratchet.stack.airflow_env import airflow_environment
 from ratchet.stack.ports import HOST
-from ratchet.stack.postgres import uri
+from ratchet.stack.postgres import MARK, uri
 from ratchet.stack.service import Heartbeat, Http, Service, Sql
 
 if TYPE_CHECKING:
@@ -26,7 +26,18 @@ BUCKET = "ratchet"
 
 # Variables of the caller that a service may see. All else stays out, so that a stray AIRFLOW__ or AWS_ variable of a
 # shell cannot change the stack.
-_INHERITED = ("PATH", "HOME", "USER", "LANG", "LC_ALL", "TZ", "TMPDIR", "LD_LIBRARY_PATH", "VIRTUAL_ENV", "SSL_CERT_FILE")
+_INHERITED = (
+    "PATH",
+    "HOME",
+    "USER",
+    "LANG",
+    "LC_ALL",
+    "TZ",
+    "TMPDIR",
+    "LD_LIBRARY_PATH",
+    "VIRTUAL_ENV",
+    "SSL_CERT_FILE",
+)
 
 
 def closure(groups: Iterable[str]) -> tuple[str, ...]:
@@ -65,10 +76,11 @@ def client_environment(plan: Plan, secrets: Secrets) -> dict[str, str]:
 
 def services(folder: Folder, plan: Plan, secrets: Secrets) -> tuple[Service, ...]:
     """Declare the services of this plan."""
-    base = _base_environment(folder, plan) | client_environment(plan, secrets)
-    found = [*_s3(folder, plan, base)]
+    plain = _base_environment(folder, plan)
+    base = plain | client_environment(plan, secrets)
+    found = [_s3(folder, plan, plain), _buckets(plan, base)]
     if "postgres" in plan.services:
-        found.append(_postgres(folder, plan, secrets, base))
+        found.append(_postgres(folder, plan, secrets, plain))
     if "mlflow" in plan.services:
         found.append(_mlflow(plan, secrets, base))
     if "airflow" in plan.services:
@@ -100,20 +112,34 @@ def _base_environment(folder: Folder, plan: Plan) -> dict[str, str]:
     }
 
 
-def _s3(folder: Folder, plan: Plan, base: dict[str, str]) -> tuple[Service, Service]:
+def _s3(folder: Folder, plan: Plan, base: dict[str, str]) -> Service:
     port = plan.ports["s3"]
-    address = f"http://{HOST}:{port}"
-    server = Service(
-        "s3", (str(ministack(plan.project)),),
-        base | {
-            "BIND_HOST": HOST, "GATEWAY_PORT": str(port), "SERVICES": "s3", "PERSIST_STATE": "1", "S3_PERSIST": "1",
-            "STATE_DIR": str(folder.root / "s3"), "S3_DATA_DIR": str(folder.root / "s3" / "objects"),
-            "MINISTACK_REGION": REGION, "LOG_LEVEL": "WARNING", "PYTHONPATH": "",
+    return Service(
+        "s3",
+        (str(ministack(plan.project)),),
+        base
+        | {
+            "BIND_HOST": HOST,
+            "GATEWAY_PORT": str(port),
+            "SERVICES": "s3",
+            "PERSIST_STATE": "1",
+            "S3_PERSIST": "1",
+            "STATE_DIR": str(folder.root / "s3"),
+            "S3_DATA_DIR": str(folder.root / "s3" / "objects"),
+            "MINISTACK_REGION": REGION,
+            "LOG_LEVEL": "WARNING",
+            "PYTHONPATH": "",
         },
-        Http(port, "/_ministack/health"), last=True, address=address, patience=30.0,
+        Http(port, "/_ministack/health"),
+        last=True,
+        address=f"http://{HOST}:{port}",
+        patience=30.0,
     )
-    python = (sys.executable, "-m", "ratchet.stack.buckets", address)
-    return server, Service("buckets", python, base, needs=("s3",), once=True, patience=60.0)
+
+
+def _buckets(plan: Plan, base: dict[str, str]) -> Service:
+    python = (sys.executable, "-m", "ratchet.stack.buckets", f"http://{HOST}:{plan.ports['s3']}")
+    return Service("buckets", python, base, needs=("s3",), once=True, patience=60.0)
 
 
 def ministack(project: Path) -> Path:
@@ -125,7 +151,9 @@ def ministack(project: Path) -> Path:
     folder = Path(os.environ.get("RATCHET_MINISTACK") or project / ".tools" / "ministack")
     program = folder / "bin" / "ministack"
     if not program.exists():
-        raise UsageError(f"the S3 server is not installed in {folder}: run `make setup`, or name its environment in RATCHET_MINISTACK")
+        raise UsageError(
+            f"the S3 server is not installed in {folder}: run `make setup`, or name its environment in RATCHET_MINISTACK"
+        )
     return program
 
 
@@ -135,7 +163,13 @@ def _postgres(folder: Folder, plan: Plan, secrets: Secrets, base: dict[str, str]
     environment = base | {"RATCHET_POSTGRES_PASSWORD": secrets.postgres}
     # SIGINT: close the connections of clients, do not wait for them.
     return Service(
-        "postgres", command, environment, Sql(port, secrets.postgres), stop=signal.SIGINT, last=True, patience=60.0,
+        "postgres",
+        command,
+        environment,
+        Sql(port, secrets.postgres),
+        stop=signal.SIGINT,
+        last=True,
+        patience=60.0,
         address=f"{HOST}:{port}",
     )
 
@@ -143,9 +177,15 @@ def _postgres(folder: Folder, plan: Plan, secrets: Secrets, base: dict[str, str]
 def _mlflow(plan: Plan, secrets: Secrets, base: dict[str, str]) -> Service:
     port = plan.ports["mlflow"]
     database = uri(plan.ports["postgres"], secrets.postgres, "mlflow")
-    command = (sys.executable, "-m", "ratchet.stack.mlflow_server", database, "s3://mlflow", str(port))
-    environment = base | {"AWS_ENDPOINT_URL_S3": f"http://{HOST}:{plan.ports['s3']}", "MLFLOW_S3_ENDPOINT_URL": f"http://{HOST}:{plan.ports['s3']}"}
-    return Service("mlflow", command, environment, Http(port, "/health"), needs=("postgres",), address=f"http://{HOST}:{port}")
+    command = (sys.executable, "-m", "ratchet.stack.mlflow_server", "s3://mlflow", str(port))
+    environment = base | {
+        "RATCHET_MLFLOW_DATABASE": database,
+        "AWS_ENDPOINT_URL_S3": f"http://{HOST}:{plan.ports['s3']}",
+        "MLFLOW_S3_ENDPOINT_URL": f"http://{HOST}:{plan.ports['s3']}",
+    }
+    return Service(
+        "mlflow", command, environment, Http(port, "/health"), needs=("postgres",), address=f"http://{HOST}:{port}"
+    )
 
 
 def _airflow(folder: Folder, plan: Plan, secrets: Secrets, base: dict[str, str]) -> list[Service]:
@@ -153,7 +193,8 @@ def _airflow(folder: Folder, plan: Plan, secrets: Secrets, base: dict[str, str])
     database = uri(plan.ports["postgres"], secrets.postgres, "airflow")
     environment = base | airflow_environment(folder, plan, secrets, database)
 
-    mark = folder.airflow / "migrated"
+    # Nights write their run's note, which takes no more than a user's rights.
+    environment |= {"RATCHET_AIRFLOW_USER": "user", "RATCHET_AIRFLOW_PASSWORD": secrets.passwords["user"]}
 
     def airflow(name: str, *arguments: str, probe: Http | Heartbeat | None = None, **rest: object) -> Service:
         command = (sys.executable, "-m", *arguments)
@@ -161,12 +202,24 @@ def _airflow(folder: Folder, plan: Plan, secrets: Secrets, base: dict[str, str])
         own = environment | {"RATCHET_STACK_SERVICE": name}
         return Service(name, command, own, probe, needs=needs, **rest)  # type: ignore[arg-type]
 
-    if not (folder.root / "postgres").exists():
-        mark.unlink(missing_ok=True)
     # The scheduler's and the triggerer's own log servers would listen on every address; the api-server reads the files.
     return [
-        airflow("airflow-migrate", "airflow", "db", "migrate", once=True, mark=mark, mark_text=version("apache-airflow-core")),
-        airflow("airflow-api", "airflow", "api-server", probe=Http(port, "/api/v2/monitor/health"), address=f"http://{HOST}:{port}"),
+        airflow(
+            "airflow-migrate",
+            "airflow",
+            "db",
+            "migrate",
+            once=True,
+            mark=folder.root / "postgres" / MARK,
+            mark_text=version("apache-airflow-core"),
+        ),
+        airflow(
+            "airflow-api",
+            "airflow",
+            "api-server",
+            probe=Http(port, "/api/v2/monitor/health"),
+            address=f"http://{HOST}:{port}",
+        ),
         airflow("airflow-scheduler", "ratchet.stack.scheduler", probe=Heartbeat(port, "scheduler")),
         airflow("airflow-dag-processor", "airflow", "dag-processor", probe=Heartbeat(port, "dag_processor")),
         airflow("airflow-triggerer", "airflow", "triggerer", "--skip-serve-logs", probe=Heartbeat(port, "triggerer")),

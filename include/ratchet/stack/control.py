@@ -101,7 +101,9 @@ def up(  # noqa: PLR0913  what can be chosen
             tell("ports", "note", note)
         root = project_root()
         plan = Plan(
-            services=wanted, ports=running | chosen.chosen, project=root,
+            services=wanted,
+            ports=running | chosen.chosen,
+            project=root,
             dags=(dags or Path(os.environ.get("RATCHET_DAGS") or root / "dags")).resolve(),
             plugins=(plugins or Path(os.environ.get("RATCHET_PLUGINS") or root / "plugins")).resolve(),
             home=home or (Path(os.environ["RATCHET_HOME"]).resolve() if os.environ.get("RATCHET_HOME") else None),
@@ -203,7 +205,9 @@ def _start_supervisor(folder: Folder) -> None:
         old.replace(old.with_suffix(".log.1"))
     log = folder.logs / "supervisor.log"
     environment = dict(os.environ) | {"PYTHONPATH": str(Path(__file__).resolve().parents[2])}
-    _STARTED.append(spawn((sys.executable, "-m", "ratchet.stack.supervisor", str(folder.root)), environment, folder.root, log))
+    _STARTED.append(
+        spawn((sys.executable, "-m", "ratchet.stack.supervisor", str(folder.root)), environment, folder.root, log)
+    )
 
 
 def _await(folder: Folder, plan: Plan, tell: Callable[..., None], patience: float) -> None:

@@ -119,7 +119,9 @@ class Folder:
             try:
                 fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError as exc:
-                raise ServiceError("stack", "starting or stopping it", "another `ratchet up` or `down` is at it") from exc
+                raise ServiceError(
+                    "stack", "starting or stopping it", "another `ratchet up` or `down` is at it"
+                ) from exc
             yield
 
 
@@ -161,7 +163,9 @@ def secrets_of(folder: Folder) -> Secrets:
     """
     known = load_json(folder.secrets)
     if known is None and folder.secrets.exists():
-        raise ServiceError("stack", f"reading {folder.secrets}", "it is damaged; restore it, or remove the state folder")
+        raise ServiceError(
+            "stack", f"reading {folder.secrets}", "it is damaged; restore it, or remove the state folder"
+        )
     found = Secrets.model_validate(Secrets.generate().model_dump() | (known or {}))  # a later version may need one more
     if found.model_dump() != known:
         save(folder.secrets, found)

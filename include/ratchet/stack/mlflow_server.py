@@ -1,4 +1,4 @@
-"""Runs the MLflow server in one process: ``python -m ratchet.stack.mlflow_server URI DESTINATION PORT``.
+"""Runs the MLflow server in one process: ``python -m ratchet.stack.mlflow_server DESTINATION PORT``.
 
 ``mlflow server`` imports MLflow, sets the database up, then starts uvicorn, which imports MLflow again: twice the seconds
 and twice the memory. This does the same in order, in one process.
@@ -14,7 +14,7 @@ from ratchet.stack.ports import HOST
 
 def main(database: str, destination: str, port: int) -> None:
     """Set the database up and serve until SIGTERM."""
-    import mlflow.server as server  # noqa: PLC0415  heavy
+    from mlflow import server
 
     artifacts = "mlflow-artifacts:/"  # proxied: clients need no credentials of the object store for models
     os.environ |= {
@@ -25,14 +25,14 @@ def main(database: str, destination: str, port: int) -> None:
         server.ARTIFACTS_DESTINATION_ENV_VAR: destination,
         "MLFLOW_SERVER_ALLOWED_HOSTS": f"{HOST}:{port},localhost:{port}",
     }
-    from mlflow.server.handlers import initialize_backend_stores  # noqa: PLC0415  reads the variables above
+    from mlflow.server.handlers import initialize_backend_stores
 
     initialize_backend_stores(database, database, artifacts)
     import uvicorn  # noqa: PLC0415
-    from mlflow.server.fastapi_app import app  # noqa: PLC0415
+    from mlflow.server.fastapi_app import app
 
     uvicorn.run(app, host=HOST, port=port, log_level="warning", access_log=False, timeout_graceful_shutdown=3)
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], sys.argv[2], int(sys.argv[3]))
+    main(os.environ["RATCHET_MLFLOW_DATABASE"], sys.argv[1], int(sys.argv[2]))  # an argument would show the password

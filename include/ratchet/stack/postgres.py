@@ -12,6 +12,7 @@ import hashlib
 import os
 import pwd
 import shutil
+import stat
 import subprocess
 import sys
 from pathlib import Path
@@ -22,6 +23,7 @@ from ratchet.stack.ports import HOST
 
 USER = "ratchet"
 DATABASES = ("airflow", "mlflow")
+MARK = "migrated"  # lies in FOLDER as long as the databases hold Airflow's tables
 _CLONE_NEWUSER = 0x10000000
 
 
@@ -49,11 +51,18 @@ def main(folder: Path, port: int) -> None:
         if not _enter_namespace(nobody):
             install, data = _step_down(nobody, install, folder)
     if not (data / "PG_VERSION").exists():
+        if data.parent == folder:
+            (folder / MARK).unlink(missing_ok=True)
         _initialise(install / "bin", data)
     _forget_dead_server(data / "postmaster.pid")
     settings = {
-        "listen_addresses": HOST, "port": port, "unix_socket_directories": "", "max_connections": 100, "jit": "off",
-        "shared_buffers": "64MB", "log_checkpoints": "off",
+        "listen_addresses": HOST,
+        "port": port,
+        "unix_socket_directories": "",
+        "max_connections": 100,
+        "jit": "off",
+        "shared_buffers": "64MB",
+        "log_checkpoints": "off",
     }
     options = [text for name, value in settings.items() for text in ("-c", f"{name}={value}")]
     server = str(install / "bin" / "postgres")
@@ -68,13 +77,23 @@ def _initialise(programs_: Path, data: Path) -> None:
     word.touch(mode=0o600)
     word.write_text(os.environ["RATCHET_POSTGRES_PASSWORD"])
     command = [
-        programs_ / "initdb", "-D", fresh, "-U", USER, "-A", "scram-sha-256", f"--pwfile={word}", "-E", "UTF8", "--locale=C",
+        str(programs_ / "initdb"),
+        "-D",
+        str(fresh),
+        "-U",
+        USER,
+        "-A",
+        "scram-sha-256",
+        f"--pwfile={word}",
+        "-E",
+        "UTF8",
+        "--locale=C",
         "--no-sync",  # a power cut now costs nothing: there is no data yet
     ]
     subprocess.run(command, check=True, stdout=subprocess.DEVNULL)  # noqa: S603  our own program
     word.unlink()
     made = "".join(f"CREATE DATABASE {name};\n" for name in DATABASES)
-    single = [programs_ / "postgres", "--single", "-D", fresh, "postgres"]
+    single = [str(programs_ / "postgres"), "--single", "-D", str(fresh), "postgres"]
     subprocess.run(single, check=True, input=made.encode(), stdout=subprocess.DEVNULL)  # noqa: S603
     fresh.rename(data)
 
@@ -122,6 +141,8 @@ def _step_down(user: pwd.struct_passwd, install: Path, folder: Path) -> tuple[Pa
         install = place / "programs"
     os.chown(place, user.pw_uid, user.pw_gid)
     (folder / "where").write_text(f"{place}\n")
+    if not (place / "data").exists():
+        (folder / MARK).unlink(missing_ok=True)
     os.setgroups([])
     os.setgid(user.pw_gid)
     os.setuid(user.pw_uid)
@@ -131,7 +152,7 @@ def _step_down(user: pwd.struct_passwd, install: Path, folder: Path) -> tuple[Pa
 
 def _reachable(path: Path) -> bool:
     """Tell whether everybody may enter the folder and those above it."""
-    return all(p.stat().st_mode & 0o5 == 0o5 for p in (path, *path.parents))
+    return all(p.stat().st_mode & stat.S_IXOTH for p in (path, *path.parents))
 
 
 if __name__ == "__main__":

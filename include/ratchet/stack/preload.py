@@ -16,16 +16,44 @@ from pathlib import Path
 # Import only: nothing here may start a thread or train, which would not survive the fork.
 MODULES = (
     # what Airflow itself imports in a worker and in a task, which its own preloading leaves out
-    "airflow.sdk.execution_time.supervisor", "airflow.dag_processing.dagbag", "airflow.dag_processing.bundles.local",
-    "airflow.serialization.serialized_objects", "airflow.sdk.definitions.decorators", "airflow.sdk.definitions.connection",
-    "airflow.providers.standard.decorators.python", "airflow.providers.standard.operators.python",
-    "airflow.providers.standard.operators.hitl", "airflow.sdk.definitions.asset.metadata", "jinja2.ext",
+    "airflow.sdk.execution_time.supervisor",
+    "airflow.dag_processing.dagbag",
+    "airflow.dag_processing.bundles.local",
+    "airflow.serialization.serialized_objects",
+    "airflow.sdk.definitions.decorators",
+    "airflow.sdk.definitions.connection",
+    "airflow.providers.standard.decorators.python",
+    "airflow.providers.standard.operators.python",
+    "airflow.providers.standard.operators.hitl",
+    "airflow.sdk.definitions.asset.metadata",
+    "jinja2.ext",
     # what the steps of the night use
-    "pandas", "pyarrow.parquet", "pyarrow.dataset", "duckdb", "duckdb_engine", "boto3", "botocore.client", "s3transfer",
-    "great_expectations", "great_expectations.core.expectation_suite", "mlflow", "mlflow.pyfunc", "mlflow.xgboost",
-    "mlflow.tracking.client", "mlflow.store.artifact.mlflow_artifacts_repo", "xgboost", "sklearn.metrics", "scipy.stats",
-    "matplotlib.figure", "matplotlib.backends.backend_agg", "jinja2", "yaml", "ratchet.spec", "ratchet.wiring",
-    "ratchet.steps.night", "ratchet.orchestration",
+    "pandas",
+    "pyarrow.parquet",
+    "pyarrow.dataset",
+    "duckdb",
+    "duckdb_engine",
+    "boto3",
+    "botocore.client",
+    "s3transfer",
+    "great_expectations",
+    "great_expectations.core.expectation_suite",
+    "mlflow",
+    "mlflow.pyfunc",
+    "mlflow.xgboost",
+    "mlflow.tracking.client",
+    "mlflow.store.artifact.mlflow_artifacts_repo",
+    "xgboost",
+    "sklearn.metrics",
+    "scipy.stats",
+    "matplotlib.figure",
+    "matplotlib.backends.backend_agg",
+    "jinja2",
+    "yaml",
+    "ratchet.spec",
+    "ratchet.wiring",
+    "ratchet.steps.night",
+    "ratchet.orchestration",
 )
 
 
@@ -38,7 +66,9 @@ def preload(modules: tuple[str, ...] = MODULES) -> dict[str, object]:
         except Exception as exc:  # noqa: BLE001  a library may fail in any way; a slow task is better than none
             failed[name] = f"{type(exc).__name__}: {exc}"[:300]
     return {
-        "pid": os.getpid(), "loaded": len(modules) - len(failed), "failed": failed,
+        "pid": os.getpid(),
+        "loaded": len(modules) - len(failed),
+        "failed": failed,
         "seconds": round(time.monotonic() - started, 1),
     }
 

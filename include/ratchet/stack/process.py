@@ -49,8 +49,13 @@ def spawn(command: Sequence[str], environment: Mapping[str, str], folder: Path, 
     """Start a process in a session of its own, so that it can be stopped with all its children; output goes to ``log``."""
     with log.open("ab") as out:
         return subprocess.Popen(  # noqa: S603  the command is ours
-            list(command), env=dict(environment), cwd=folder, start_new_session=True,
-            stdin=subprocess.DEVNULL, stdout=out, stderr=subprocess.STDOUT,
+            list(command),
+            env=dict(environment),
+            cwd=folder,
+            start_new_session=True,
+            stdin=subprocess.DEVNULL,
+            stdout=out,
+            stderr=subprocess.STDOUT,
         )
 
 
@@ -134,4 +139,3 @@ def _running(process: psutil.Process) -> bool:
         return bool(process.is_running() and process.status() != psutil.STATUS_ZOMBIE)
     except psutil.Error:
         return False
-

@@ -17,7 +17,7 @@ def main() -> None:
     names = os.environ.get("AIRFLOW__CORE__MP_FORKSERVER_PRELOAD", "")
     multiprocessing.set_forkserver_preload([name for name in names.split(",") if name])
     multiprocessing.forkserver.ensure_running()
-    from airflow.__main__ import main as airflow  # noqa: PLC0415  heavy
+    from airflow.__main__ import main as airflow
 
     sys.argv = ["airflow", "scheduler", "--skip-serve-logs"]
     airflow()

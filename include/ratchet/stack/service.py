@@ -30,7 +30,7 @@ class Http:
     port: int
     path: str
 
-    def __call__(self, since: float) -> str | None:
+    def __call__(self, since: float) -> str | None:  # noqa: ARG002  the protocol's
         """Ask."""
         status, _ = _get(self.port, self.path)
         return None if status == http.client.OK else f"answers {status}" if status else "does not answer yet"
@@ -62,13 +62,18 @@ class Sql:
     port: int
     password: str
 
-    def __call__(self, since: float) -> str | None:
+    def __call__(self, since: float) -> str | None:  # noqa: ARG002  the protocol's
         """Ask."""
         import psycopg2  # noqa: PLC0415  only where there is a database
 
         try:
             connection = psycopg2.connect(
-                host=HOST, port=self.port, user="ratchet", password=self.password, dbname="postgres", connect_timeout=3,
+                host=HOST,
+                port=self.port,
+                user="ratchet",
+                password=self.password,
+                dbname="postgres",
+                connect_timeout=3,
             )
         except psycopg2.Error as exc:
             return str(exc).strip().splitlines()[-1][:200]

@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
-import subprocess
 import sys
 import time
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -26,6 +25,8 @@ from ratchet.stack.process import ProcessRef, spawn, terminate
 from ratchet.stack.record import WELL, Run, ServiceRun, State, boot_id, exit_words, tail
 
 if TYPE_CHECKING:
+    import subprocess
+
     from ratchet.stack.service import Service
 
 _TICK = 0.1
@@ -54,8 +55,16 @@ class _Slot:
 
     def record(self) -> ServiceRun:
         return ServiceRun(
-            name=self.service.name, state=self.state, process=self.ref, since=self.since, took=self.took,
-            exit_code=self.code, detail=self.detail, tail=self.last_words, log=self.log, address=self.service.address,
+            name=self.service.name,
+            state=self.state,
+            process=self.ref,
+            since=self.since,
+            took=self.took,
+            exit_code=self.code,
+            detail=self.detail,
+            tail=self.last_words,
+            log=self.log,
+            address=self.service.address,
         )
 
 
@@ -182,7 +191,10 @@ class Supervisor:
 
     def _write(self, *, stopping: bool = False) -> None:
         run = Run(
-            boot=boot_id(), supervisor=self._ref, services=tuple(s.record() for s in self._slots.values()), stopping=stopping,
+            boot=boot_id(),
+            supervisor=self._ref,
+            services=tuple(s.record() for s in self._slots.values()),
+            stopping=stopping,
         )
         if run != self._written and self._folder.root.exists():
             save(self._folder.run, run)

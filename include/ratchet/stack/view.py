@@ -75,17 +75,25 @@ def _service(found: ServiceRun, *, watched: bool, here: bool) -> ServiceView:
         detail = "runs, but nobody watches it: `ratchet up` or `ratchet down` sets it right" if alive else ""
     failed = state in {"crashed", "unhealthy"}
     return ServiceView(
-        name=found.name, state=state, healthy=state in WELL and (alive or state == "done"), detail=detail,
+        name=found.name,
+        state=state,
+        healthy=state in WELL and (alive or state == "done"),
+        detail=detail,
         pid=found.process.pid if alive and found.process else None,
         uptime=round(time.time() - found.since, 1) if alive and found.since else None,
-        started_in=found.took, exit_code=found.exit_code, address=found.address, log=str(found.log),
+        started_in=found.took,
+        exit_code=found.exit_code,
+        address=found.address,
+        log=str(found.log),
         last_words=(found.tail or tail(found.log)) if failed else (),
     )
 
 
 def _note(run: Run | None, *, running: bool, left: list[str]) -> str:
     if left:
-        return f"the supervisor is gone, but {', '.join(left)} still run: `ratchet up` recovers, `ratchet down` stops them"
+        return (
+            f"the supervisor is gone, but {', '.join(left)} still run: `ratchet up` recovers, `ratchet down` stops them"
+        )
     if not running:
         return "nothing runs: start it with `ratchet up`"
     if run is not None and run.stopping:

@@ -1,0 +1,89 @@
+"""The declared services: what needs what, what they are told, and what they are not."""
+
+from __future__ import annotations
+
+import pytest
+
+from ratchet.errors import UsageError
+from ratchet.stack import catalogue
+from ratchet.stack.folder import Folder, Plan, Secrets
+from ratchet.stack.ports import DOORS
+
+SECRETS = Secrets.generate()
+
+
+@pytest.fixture
+def services(tmp_path, monkeypatch):
+    """Return all services by name, declared for a folder that does not exist."""
+    (tmp_path / "ministack" / "bin").mkdir(parents=True)
+    (tmp_path / "ministack" / "bin" / "ministack").touch()
+    monkeypatch.setenv("RATCHET_MINISTACK", str(tmp_path / "ministack"))
+    monkeypatch.setenv("AIRFLOW__CORE__EXECUTOR", "SequentialExecutor")
+    monkeypatch.setenv("AWS_PROFILE", "production")
+    plan = Plan(
+        services=catalogue.GROUPS,
+        ports={d.name: d.usual for d in DOORS},
+        project=tmp_path,
+        dags=tmp_path / "dags",
+        plugins=tmp_path / "plugins",
+    )
+    return {s.name: s for s in catalogue.services(Folder(tmp_path / "state"), plan, SECRETS)}
+
+
+def test_a_service_brings_what_it_needs():
+    """To ask for MLflow is to ask for its store and its database."""
+    assert catalogue.closure(["mlflow"]) == ("s3", "postgres", "mlflow")
+    assert catalogue.closure(["s3"]) == ("s3",)
+
+
+def test_an_unknown_service_is_refused_with_the_choices():
+    """The message lists what there is."""
+    with pytest.raises(UsageError, match=r"'minio'.*s3, postgres, mlflow, airflow"):
+        catalogue.closure(["minio"])
+
+
+def test_every_need_is_declared_before_it_is_needed(services):
+    """So the supervisor can never wait for itself."""
+    seen = set()
+    for service in services.values():
+        assert set(service.needs) <= seen
+        seen.add(service.name)
+
+
+def test_every_lasting_service_has_a_probe(services):
+    """A service that cannot be asked cannot be said to be well."""
+    assert [s.name for s in services.values() if not s.once and s.probe is None] == []
+
+
+def test_stray_variables_of_the_shell_do_not_reach_the_services(services):
+    """An operator's AWS profile or Airflow setting changes nothing."""
+    for service in services.values():
+        assert "AWS_PROFILE" not in service.environment
+        assert service.environment.get("AIRFLOW__CORE__EXECUTOR", "LocalExecutor") == "LocalExecutor"
+
+
+def test_no_secret_is_on_a_command_line(services):
+    """Everybody on the machine can read those."""
+    words = " ".join(" ".join(s.command) for s in services.values())
+    for secret in (SECRETS.postgres, SECRETS.s3_secret, SECRETS.jwt, *SECRETS.passwords.values()):
+        assert secret not in words
+
+
+def test_everything_listens_on_the_loopback_address(services):
+    """No address is 0.0.0.0, and Airflow's extra log servers are off."""
+    assert services["s3"].environment["BIND_HOST"] == "127.0.0.1"
+    assert services["airflow-api"].environment["AIRFLOW__API__HOST"] == "127.0.0.1"
+    assert "--skip-serve-logs" in services["airflow-triggerer"].command
+
+
+def test_tasks_are_users_of_airflow_not_its_admins(services):
+    """A pipeline's code does not hold the administrator's password."""
+    assert services["airflow-scheduler"].environment["RATCHET_AIRFLOW_USER"] == "user"
+    assert SECRETS.passwords["admin"] not in services["airflow-scheduler"].environment.values()
+
+
+def test_a_missing_s3_server_is_said_with_what_to_do(tmp_path, monkeypatch):
+    """`make setup` is named."""
+    monkeypatch.delenv("RATCHET_MINISTACK", raising=False)
+    with pytest.raises(UsageError, match="make setup"):
+        catalogue.ministack(tmp_path)
