@@ -35,7 +35,7 @@ def feed_dag(doc: str) -> DAG:
             "retry_policy": retries.WeatherOnly(),
         },
     ) as dag:
-        task(land, execution_timeout=timedelta(minutes=10))()
+        task(execution_timeout=timedelta(minutes=10))(land)()
     dag.fileloc = sys._getframe(1).f_code.co_filename  # noqa: SLF001  the stub, not this file, is the DAG's source
     return dag
 
