@@ -20,6 +20,7 @@ from ratchet.adapters.duck_sql import (
     expression,
     first_line,
     identifier,
+    lacks_room,
     line_of,
     literal,
     literals,
@@ -100,6 +101,10 @@ class DuckEngine:
                     aside.replace(kept)
             aside.write_text(profile.model_dump_json())
             aside.replace(note)
+        except OSError as exc:
+            if lacks_room(exc):
+                raise duck_files.no_room(key, exc) from exc
+            raise
         finally:
             aside.unlink(missing_ok=True)
         return profile
@@ -118,18 +123,26 @@ class DuckEngine:
             SpecInvalid: the query or the target does not run over these columns, multiplies rows, or lacks ``row_id``.
             DataRejected: ``schema`` when files of a table disagree, ``non_finite`` targets, ``empty``, ``corrupt``.
         """
-        with connect(self._spill, self._memory_limit, threads=1) as con:
-            tables = {name: self._table(con, name, files) for name, files in query.tables.items()}
-            _shut(con, [file.path for table in query.tables.values() for file in table.files])
-            visible = {
-                name: _visible(columns, query.hidden if name == "rows" else ()) for name, (_, columns) in tables.items()
-            }
-            for name, (source, _) in tables.items():
-                shown = ", ".join(identifier(column) for column in visible[name])
-                con.execute(f"CREATE VIEW {identifier(name)} AS SELECT {shown} FROM ({source})")
-            features = _run(con, query)
-            source, _ = tables["rows"]
-            return _label(con, query, source, features, visible)
+        import duckdb
+
+        try:
+            with connect(self._spill, self._memory_limit, threads=1) as con:
+                return self._features(con, query)
+        except duckdb.Error as exc:
+            raise _translated(exc, "features", query.hidden) from exc
+
+    def _features(self, con: Any, query: FeatureQuery) -> FeatureFrame:
+        tables = {name: self._table(con, name, files) for name, files in query.tables.items()}
+        _shut(con, [file.path for table in query.tables.values() for file in table.files])
+        visible = {
+            name: _visible(columns, query.hidden if name == "rows" else ()) for name, (_, columns) in tables.items()
+        }
+        for name, (source, _) in tables.items():
+            shown = ", ".join(identifier(column) for column in visible[name])
+            con.execute(f"CREATE VIEW {identifier(name)} AS SELECT {shown} FROM ({source})")
+        features = _run(con, query)
+        source, _ = tables["rows"]
+        return _label(con, query, source, features, visible)
 
     def _table(self, con: Any, name: str, files: TableFiles) -> tuple[str, dict[str, str]]:
         """Return the SELECT over all files of a table, and its columns' types."""
@@ -350,7 +363,7 @@ def _translated(exc: Exception, where: str, hidden: Sequence[str]) -> Exception:
     import duckdb
 
     said = first_line(exc)
-    if isinstance(exc, duckdb.OutOfMemoryException):
+    if lacks_room(exc):
         return DataRejected(
             "resource", f"the features query: {said}. Give the worker more memory or disk, or shorten the window"
         )

@@ -13,7 +13,7 @@ import gzip
 import zlib
 from typing import TYPE_CHECKING, Any
 
-from ratchet.adapters.duck_sql import first_line, identifier, literal, literals, type_problem
+from ratchet.adapters.duck_sql import first_line, identifier, lacks_room, literal, literals, type_problem
 from ratchet.errors import DataRejected, Problem, SpecInvalid
 from ratchet.ports import FileProfile
 
@@ -57,6 +57,13 @@ def corrupt(key: str, why: str) -> DataRejected:
     return DataRejected("corrupt", f"{key}: {why}. Mend the file and land it again")
 
 
+def no_room(key: str, exc: BaseException) -> DataRejected:
+    """Say that memory or disk did not suffice."""
+    return DataRejected(
+        "resource", f"{key}: {first_line(exc)}. Give the worker more memory or disk, or land smaller files"
+    )
+
+
 def convert(con: Any, source: Path, key: str, how: FileFormat, out: Path) -> None:
     """Write a CSV or JSON Lines file as Parquet.
 
@@ -70,13 +77,14 @@ def convert(con: Any, source: Path, key: str, how: FileFormat, out: Path) -> Non
     plain = out.with_name(out.name + ".plain")
     try:
         text = _plain(source, key, plain)
+        _refuse_blank(text, key)
         select = _csv(con, text, key, how) if how.format == "csv" else _jsonl(con, text, key, how)
         con.execute(f"COPY ({select}) TO {literal(out)} (FORMAT parquet, COMPRESSION zstd, COMPRESSION_LEVEL 1)")
-    except duckdb.OutOfMemoryException as exc:
-        raise DataRejected(
-            "resource", f"{key}: {first_line(exc)}. Give the worker more memory or disk, or land smaller files"
-        ) from exc
-    except duckdb.Error as exc:
+    except (duckdb.Error, OSError) as exc:
+        if lacks_room(exc):
+            raise no_room(key, exc) from exc
+        if isinstance(exc, OSError):
+            raise
         if "aximum" in str(exc) and "size" in str(exc):
             raise DataRejected("too_large", f"{key}: a row is larger than {_LINE >> 20} MiB") from exc
         raise corrupt(key, first_line(exc)) from exc
@@ -104,9 +112,9 @@ def verify_parquet(path: Path, key: str) -> None:
                 file.read_row_group(i).validate(full=True)
             if file.metadata.num_rows == 0:
                 raise DataRejected("empty", f"{key} has no rows")
-    except MemoryError as exc:
-        raise DataRejected("resource", f"{key}: not enough memory to read it") from exc
-    except (pa.ArrowException, OSError) as exc:
+    except (pa.ArrowException, OSError, MemoryError) as exc:
+        if lacks_room(exc):
+            raise no_room(key, exc) from exc
         raise corrupt(key, f"not whole, or no Parquet file: {first_line(exc)}") from exc
 
 
@@ -190,6 +198,12 @@ def _plain(source: Path, key: str, plain: Path) -> Path:
     if size == 0:
         raise DataRejected("empty", f"{key} has 0 bytes inside")
     return plain
+
+
+def _refuse_blank(text: Path, key: str) -> None:
+    with text.open("rb") as file:
+        if not any(chunk.strip() for chunk in iter(lambda: file.read(_CHUNK), b"")):
+            raise DataRejected("empty", f"{key} has nothing but blank lines")
 
 
 def _distinct(names: Sequence[str], key: str) -> None:

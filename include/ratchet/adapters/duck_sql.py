@@ -136,6 +136,13 @@ def without_values(text: str) -> str:
     return re.sub(r"(?i)\b(string|value|numerical|format): ?(['\"]).*\2|\b(string|value) (['\"]).*?\4", r"\1\3 …", text)
 
 
+def lacks_room(exc: BaseException) -> bool:
+    """Say whether memory or disk ran out."""
+    import duckdb
+
+    return isinstance(exc, duckdb.OutOfMemoryException | MemoryError) or "No space left" in str(exc)
+
+
 def line_of(exc: BaseException) -> int | None:
     """Return the line of the SQL that DuckDB points at."""
     match = re.search(r"^LINE (\d+):", str(exc), re.MULTILINE)

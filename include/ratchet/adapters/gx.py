@@ -33,21 +33,19 @@ _PROBE = 1_000_000  # numbers of probes are above those of expectations
 _WORDS = 200  # characters of a text in a result
 _EXAMPLES = 3
 _SHOW = "show_values"
-# These look at NULLs, names or types: a column without any value does not make them idle.
-_NOT_ABOUT_VALUES = {
-    "expect_column_values_to_not_be_null", "expect_column_values_to_be_null", "expect_column_to_exist", "expect_column_type_to_be",
-    "expect_column_proportion_of_non_null_values_to_be_between", "expect_column_values_to_be_of_type",
-    "expect_column_values_to_be_in_type_list",
-}  # fmt: skip
 _ABOUT_TYPES = {
     "expect_column_values_to_be_of_type",
     "expect_column_values_to_be_in_type_list",
     "expect_column_type_to_be",
 }
+# These look at NULLs, names or types: a column without any value does not make them idle.
+_NOT_ABOUT_VALUES = _ABOUT_TYPES | {
+    "expect_column_values_to_not_be_null", "expect_column_values_to_be_null", "expect_column_to_exist",
+    "expect_column_proportion_of_non_null_values_to_be_between",
+}  # fmt: skip
 # pandas has no SQL, and its types have other names.
-_DUCKDB_ONLY = {
+_DUCKDB_ONLY = _ABOUT_TYPES | {
     "unexpected_rows_expectation", "expect_query_results_to_match_comparison", "expect_table_row_count_to_equal_other_table",
-    "expect_column_values_to_be_of_type", "expect_column_values_to_be_in_type_list", "expect_column_type_to_be",
 }  # fmt: skip
 _COUNTS = (
     "element_count", "missing_count", "missing_percent", "unexpected_count", "unexpected_percent", "unexpected_percent_total",
@@ -75,7 +73,17 @@ class GxValidator:
         try:
             rows, values = self._session.hold(files)
         except duckdb.Error as exc:
-            return _report(suite, 0, [(_unreadable(exc), None)])
+            unreadable = _unreadable(exc)
+            return _report(
+                suite,
+                0,
+                [
+                    (
+                        unreadable,
+                        _document({"type": unreadable.type}, {"observed_value": unreadable.observed}, unreadable),
+                    )
+                ],
+            )
         expectations: list[dict[str, Any]] = list(suite.get("expectations", ()))
         found: dict[int, Any] = {}
         configurations = {}
@@ -213,7 +221,7 @@ def _explained(
         name = str(error["loc"][0])
         message = str(error["msg"])
         if error["type"] == "value_error.extra":
-            close = difflib.get_close_matches(name, allowed, n=1)
+            close = difflib.get_close_matches(name, allowed, n=1, cutoff=0.5)
             message = (
                 "is not an argument"
                 + (f"; did you mean {close[0]!r}?" if close else ".")
@@ -394,14 +402,14 @@ def _document(expectation: Mapping[str, Any], details: Mapping[str, Any], ours: 
         "exception_traceback": "" if ours.error else None,
     }
     return {
-        "success": ours.success,
+        "success": ours.success and not ours.vacuous,
         "expectation_config": {
             "type": expectation["type"],
             "kwargs": dict(expectation.get("kwargs", {})),
             "meta": dict(expectation.get("meta") or {}),
             "severity": ours.severity,
         },
-        "result": dict(details),
+        "result": {"observed_value": "no value met: it checked nothing"} if ours.vacuous else dict(details),
         "meta": {"vacuous": True} if ours.vacuous else {},
         "exception_info": info,
     }
@@ -409,10 +417,10 @@ def _document(expectation: Mapping[str, Any], details: Mapping[str, Any], ours: 
 
 def _report(suite: Mapping[str, Any], rows: int, pairs: Sequence[tuple[ExpectationResult, Any]]) -> ValidationReport:
     results = tuple(ours for ours, _ in pairs)
-    passed = sum(result.success for result in results)
+    passed = sum(result.success and not result.vacuous for result in results)
     document = {
         "success": passed == len(results),
-        "results": [document for _, document in pairs if document is not None],
+        "results": [document for _, document in pairs],
         "suite_name": str(suite.get("name", "suite")),
         "suite_parameters": {},
         "statistics": {

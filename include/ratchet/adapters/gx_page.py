@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import html
+import io
 import re
 from functools import lru_cache
 from typing import Any
@@ -20,7 +22,7 @@ tr:hover td { background: #f8f9fa; } .badge { background: #e9ecef; border-radius
 .fa-check-circle::before, .text-success::before { content: "✓"; color: #1b7f3b; font-weight: bold; }
 .fa-times::before, .text-danger.fas::before { content: "✗"; color: #c92a2a; font-weight: bold; }
 .fa-exclamation-triangle::before, .text-warning::before { content: "!"; color: #b35c00; font-weight: bold; }
-a[data-toggle="collapse"] { display: none; } .cooltip .top { display: none; } ul { padding-left: 1.2rem; } pre, code { white-space: pre-wrap; }
+a[data-toggle="collapse"], .collapse { display: none; } .cooltip .top { display: none; } ul { padding-left: 1.2rem; } pre, code { white-space: pre-wrap; }
 @media (prefers-color-scheme: dark) { body { background: #16191d; color: #e9ecef; } th, .alert, .badge { background: #2b3035; }
 th, td, .ge-section { border-color: #495057; } tr:hover td { background: #212529; } }
 """
@@ -38,6 +40,10 @@ _TEMPLATE = """<!DOCTYPE html>
 <body>
 <h1>{{ title }}</h1>
 {% for section in sections %}{% set section_loop = loop -%}{% include 'section.j2' %}{% endfor %}
+{% if others %}<h2>Not expectations of Great Expectations</h2>
+<table><tr><th>Status</th><th>Expectation</th><th>Why</th></tr>
+{% for other in others %}<tr><td><i class="fas fa-times"></i></td><td>{{ other.expectation_config.type }}</td>
+<td>{{ other.exception_info.exception_message or other.result.observed_value }}</td></tr>{% endfor %}</table>{% endif %}
 </body>
 </html>
 """
@@ -47,14 +53,29 @@ def page(document: dict[str, Any], title: str) -> bytes:
     """Render a result as GX writes it; see ``gx._report``."""
     from great_expectations.core.expectation_validation_result import expectationSuiteValidationResultSchema
 
-    result = expectationSuiteValidationResultSchema.load(_inert(_loadable(document)))
+    inert = _inert(_loadable(document, title))
+    known = [result for result in inert["results"] if _is_known(result)]
+    others = [result for result in inert["results"] if not _is_known(result)]
     renderer, view = _renderer()
-    content = renderer.render(result).to_json_dict()
+    content = renderer.render(expectationSuiteValidationResultSchema.load({**inert, "results": known})).to_json_dict()
     made: str = view.env.get_template("ratchet.j2").render(
-        content, title=html.escape(title), style=_STYLE, policy=html.escape(_POLICY)
+        content, others=others, title=html.escape(title), style=_STYLE, policy=html.escape(_POLICY)
     )
     made = re.sub(r"(?is)<script\b.*?</script\s*>|<link\b[^>]*>", "", made)
+    made = re.sub(r'(?s)<a href="\.\./[^"]*"[^>]*>(.*?)</a>', r"\1", made)  # to pages of a site that there is not
     return made.translate(_BACK).encode()
+
+
+def _is_known(result: dict[str, Any]) -> bool:
+    """Say whether GX can put this expectation in words: not one that it does not know, or whose arguments are wrong."""
+    from great_expectations.expectations.expectation_configuration import ExpectationConfiguration
+
+    try:
+        with contextlib.redirect_stdout(io.StringIO()):  # GX prints advice
+            ExpectationConfiguration(**result["expectation_config"]).to_domain_obj()
+    except Exception:  # noqa: BLE001  whatever GX finds wrong with it
+        return False
+    return True
 
 
 @lru_cache(maxsize=1)
@@ -68,8 +89,10 @@ def _renderer() -> tuple[Any, Any]:
     return ValidationResultsPageRenderer(run_info_at_end=True), view
 
 
-def _loadable(document: dict[str, Any]) -> dict[str, Any]:
-    return {**document, "meta": {**document.get("meta", {}), "run_id": {"run_name": "", "run_time": ""}}}
+def _loadable(document: dict[str, Any], title: str) -> dict[str, Any]:
+    """Add what GX's renderer wants to name."""
+    named = {"run_id": {"run_name": "", "run_time": ""}, "batch_spec": {"data_asset_name": title}}
+    return {**document, "meta": {**document.get("meta", {}), **named}}
 
 
 def _inert(value: Any, key: str = "") -> Any:
