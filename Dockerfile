@@ -16,8 +16,9 @@ RUN python -m venv /opt/ratchet \
     && chmod 755 /opt/ratchet/bin/ratchet
 
 FROM python:3.12-slim-bookworm
-# XGBoost needs OpenMP at run time; tini ends children properly.
-# hadolint ignore=DL3008  the base image pins the release, whose security updates we do want
+# XGBoost needs OpenMP at run time; tini ends children properly. No versions: the base pins the release, and its security
+# updates are wanted.
+# hadolint ignore=DL3008
 RUN apt-get update \
     && apt-get install -y --no-install-recommends libgomp1 tini \
     && rm -rf /var/lib/apt/lists/* \
