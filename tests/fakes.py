@@ -265,6 +265,8 @@ class MemoryRegistry:
         """See ``ports.Registry.register``."""
         self.tripwire("register", pipeline)
         with self._lock:
+            if there := self.version_of(pipeline, version["run_key"]):
+                return there
             number = self._newest[pipeline] = self._newest.get(pipeline, 0) + 1
             facts: dict[str, Any] = dict(version)
             made = ModelVersion(version=number, mlflow_run_id=run_id, created="2024-01-01T00:00:00Z", **facts)

@@ -244,7 +244,10 @@ class Registry(Protocol):
         """Delete a run that lost a race for its run key."""
 
     def register(self, pipeline: str, version: Mapping[str, str], run_id: str) -> ModelVersion:
-        """Create a version from a run's model; ``version`` are its tags, as ModelVersion has them."""
+        """Create the one version of a run key from a run's model; ``version`` are its tags, as ModelVersion has them.
+
+        Where there is a version of that run key already, that one is returned.
+        """
 
     def version_of(self, pipeline: str, run_key: str) -> ModelVersion | None:
         """Find the version of a run key."""

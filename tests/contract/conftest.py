@@ -70,10 +70,17 @@ class Proxy:
                 body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
                 fault = proxy.fault(self.command, self.path, before)
                 if isinstance(fault, int):
-                    self._answer(fault, {"Content-Type": "application/xml"}, b"<Error><Code>Injected</Code></Error>")
+                    self._answer(
+                        fault,
+                        {"Content-Type": "application/xml"},
+                        b"<Error><Code>Injected</Code></Error>" if fault >= 300 else b"",
+                    )
                     return
+                kept = {k: v for k, v in self.headers.items() if k != "Expect"}  # a signature covers the host
                 server = http.client.HTTPConnection(target)
-                server.request(self.command, self.path, body, {k: v for k, v in self.headers.items() if k != "Expect"})
+                server.request(
+                    self.command, self.path, body, {**kept, **({} if "Authorization" in kept else {"Host": target})}
+                )
                 reply = server.getresponse()
                 data, headers = reply.read(), dict(reply.getheaders())
                 server.close()

@@ -6,8 +6,8 @@ import threading
 from datetime import date
 
 import pytest
-from fakes import MemoryStore
 
+from fakes import MemoryStore
 from ratchet.adapters.ledger import ObjectLedger
 from ratchet.domain.ledger import GENESIS, Champion, LedgerEntry
 from ratchet.errors import AlreadyExists, LedgerBroken

@@ -5,8 +5,8 @@ from __future__ import annotations
 import threading
 
 import pytest
-from fakes import MemoryStore
 
+from fakes import MemoryStore
 from ratchet.domain.records import sha256
 from ratchet.errors import AlreadyExists, ArtifactTampered, ObjectChanged, ObjectNotFound
 

@@ -46,6 +46,8 @@ class MlflowRegistry:
         os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "3")
         os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "30")
         os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
+        # Artifacts come through the server, which may be the only one that reaches the object store.
+        os.environ.setdefault("MLFLOW_ENABLE_PROXY_MULTIPART_DOWNLOAD", "false")
         os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")  # standard output is ours
         from mlflow import MlflowClient
 
@@ -118,7 +120,11 @@ class MlflowRegistry:
             made = self.client.create_model_version(
                 pipeline, source=f"runs:/{run_id}/model", run_id=run_id, tags=tags, await_creation_for=None
             )
+        first = self.version_of(pipeline, version["run_key"])
+        if first is None or first.version == int(made.version):
             return _version(made, tags)
+        self.delete_version(pipeline, int(made.version))  # the client asked again after a lost reply, or another was faster
+        return first
 
     def version_of(self, pipeline: str, run_key: str) -> ModelVersion | None:
         """See ``ports.Registry.version_of``."""
@@ -151,26 +157,37 @@ class MlflowRegistry:
         if not folder.is_dir():
             folder.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
             with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".pull-") as made:
-                with _translated(
-                    f"downloading the model of run {run_id}", f"{self.tracking_uri} run {run_id} artifact model/data"
-                ):
-                    got = Path(self.client.download_artifacts(run_id, "model/data", made))
-                with contextlib.suppress(
-                    OSError
-                ):  # another process was faster; both hold the same bytes, checked below
+                got = Path(made) / "data"
+                got.mkdir()
+                self._pull(run_id, got)
+                with contextlib.suppress(OSError):  # another process was faster; both hold the same bytes
                     got.rename(folder)
-        try:
-            files = {name: (folder / name).read_bytes() for name in _FILES}
-        except FileNotFoundError as exc:
-            raise ObjectNotFound(
-                f"{self.tracking_uri} run {run_id} artifact model/data/{Path(exc.filename).name}"
-            ) from exc
+        files = {name: (folder / name).read_bytes() for name in _FILES}
         found = files_digest(files)
         if found != digest:
             _remove(folder)  # once the artifact is mended, a bad copy must not stand in its way
             raise ArtifactTampered(f"the model of MLflow run {run_id}", digest, found)
         schema = ModelSchema.model_validate_json(files["schema.json"])
         return folder, ModelFiles(booster=files["booster.ubj"], features=files["features.sql"].decode(), schema_=schema)
+
+    def _pull(self, run_id: str, folder: Path) -> None:
+        """Bring a model's files into a folder.
+
+        ``MlflowClient.download_artifacts`` says of every fault that the path is wrong; here one that may pass is told from
+        a file that is not there.
+        """
+        from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
+
+        doing, place = f"downloading the model of run {run_id}", f"{self.tracking_uri} run {run_id} artifact model/data"
+        with _translated(doing, place):
+            uri = self.client.get_run(run_id).info.artifact_uri
+            store = get_artifact_repository(uri, self.tracking_uri, self.tracking_uri)
+            there = {Path(found.path).name for found in store.list_artifacts("model/data")}
+        for name in _FILES:
+            if name not in there:
+                raise ObjectNotFound(f"{place}/{name}")
+            with _translated(doing, f"{place}/{name}"):
+                store._download_file(f"model/data/{name}", str(folder / name))  # noqa: SLF001  the public one, see above
 
     def alias(self, pipeline: str, alias: str) -> int | None:
         """See ``ports.Registry.alias``."""
