@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 from datetime import date
 from typing import TYPE_CHECKING
 
@@ -33,6 +34,7 @@ class _Scored:
 
     def __init__(self, ctx: Context, files: ModelFiles, table: pa.Table) -> None:
         trainer = ctx.services.trainer
+        self.classes = files.schema_.classes
         self.table = table
         self.days = table["dt"].to_numpy().astype("datetime64[D]")
         self.y: Floats = trainer.labels(files, table)
@@ -194,17 +196,33 @@ def _usual_difference(ctx: Context, champion: ModelVersion, loss: Loss) -> float
 
 
 def _predictions(challenger: _Scored, champion: _Scored | None) -> bytes:
-    """Keep every prediction, so that any later question can be answered without scoring again."""
+    """Keep every prediction, so that any later question can be answered without scoring again.
+
+    Columns of a multiclass prediction stand in the challenger's order of classes, which the schema's metadata names.
+    """
     table = challenger.table.select(["row_id", "dt"])
     table = table.append_column("label", pa.array(challenger.y)).append_column(
         "challenger", _column(challenger.predictions)
     )
     if champion is not None:
-        theirs = dict(zip(champion.table["row_id"].to_pylist(), champion.predictions.tolist(), strict=True))
+        scores = _in_order(champion, challenger.classes)
+        theirs = dict(zip(champion.table["row_id"].to_pylist(), scores.tolist(), strict=True))
         table = table.append_column("champion", pa.array([theirs.get(row) for row in table["row_id"].to_pylist()]))
+    table = table.replace_schema_metadata({"ratchet.classes": json.dumps(challenger.classes)})
     out = io.BytesIO()
     pq.write_table(table, out)
     return out.getvalue()
+
+
+def _in_order(scored: _Scored, classes: tuple[str, ...]) -> Floats:
+    """Return a model's predictions with its columns in another model's order of classes; a class that it never met gets 0."""
+    if scored.predictions.ndim == 1 or scored.classes == classes:
+        return scored.predictions
+    ordered = np.zeros((len(scored.predictions), len(classes)))
+    for i, name in enumerate(classes):
+        if name in scored.classes:
+            ordered[:, i] = scored.predictions[:, scored.classes.index(name)]
+    return ordered
 
 
 def _column(predictions: Floats) -> pa.Array:

@@ -9,6 +9,7 @@ import pyarrow.parquet as pq
 
 from ratchet.domain import layout
 from ratchet.domain.night import ReportResult
+from ratchet.errors import LedgerBroken
 from ratchet.steps.history import nights
 
 if TYPE_CHECKING:
@@ -25,7 +26,12 @@ def report(ctx: Context) -> ReportResult:
     page, record = layout.report(name, night.request.cutoff, run), layout.night(name, night.request.cutoff, run)
     earlier = [n for n in nights(ctx.services, name, _EARLIER) if n.request.cutoff < night.request.cutoff]
     predictions = pq.read_table(io.BytesIO(store.get(night.evaluate.predictions))) if night.evaluate else None
-    html = ctx.services.reporter.page(night, ctx.pipeline, predictions, earlier, ctx.services.ledger.entries(name))
+    try:
+        ledger = ctx.services.ledger.entries(name)
+    except LedgerBroken as exc:  # the one night on which a page is needed most
+        ctx.say(str(exc))
+        ledger = ()
+    html = ctx.services.reporter.page(night, ctx.pipeline, predictions, earlier, ledger)
     store.put(page, html, "text/html; charset=utf-8")
     result = ReportResult(page=page, record=record)
     store.put(record, night.with_result("report", result).model_dump_json(indent=1).encode())
