@@ -40,7 +40,7 @@ ENV PATH=/opt/ratchet/bin:$PATH \
     MLFLOW_DISABLE_TELEMETRY=true \
     DO_NOT_TRACK=true \
     OMP_WAIT_POLICY=PASSIVE
-USER ratchet
+USER 10001:10001
 WORKDIR /home/ratchet
 ENTRYPOINT ["tini", "--"]
 CMD ["ratchet", "--help"]

@@ -86,6 +86,6 @@ def test_the_dockerfile_passes_hadolint():
 def test_the_image_is_not_run_by_root_and_installs_by_hash():
     """The base is pinned to a release, and each package to its content."""
     text = (ROOT / "Dockerfile").read_text()
-    assert re.findall(r"^USER (\w+)", text, re.MULTILINE) == ["ratchet"]
+    assert re.findall(r"^USER (\S+)", text, re.MULTILINE) == ["10001:10001"]
     assert all("--require-hashes" in line for line in text.splitlines() if "pip install" in line)
     assert set(re.findall(r"^FROM (\S+)", text, re.MULTILINE)) == {"python:3.12-slim-bookworm"}
