@@ -58,7 +58,7 @@ def read_yaml(text: str, file: str) -> dict[str, Any]:
     return data
 
 
-class _Loader(yaml.SafeLoader):  # type: ignore[misc]  # PyYAML has no types
+class _Loader(yaml.SafeLoader):
     """YAML in which a key stands once."""
 
     def construct_mapping(self, node: Any, deep: bool = False) -> Any:  # noqa: FBT001, FBT002  the parent's signature

@@ -6,6 +6,7 @@ import threading
 from datetime import timedelta
 
 import numpy as np
+import pyarrow as pa
 import pytest
 from small_world import FIRST, NIGHT, ROWS, SPEC, QuickTrainer, World, partition
 
@@ -14,6 +15,7 @@ from ratchet.domain.night import STEPS, NightRequest
 from ratchet.errors import ArtifactTampered, ConditionalWritesIgnored, LedgerBroken
 from ratchet.steps.history import nights
 from ratchet.steps.night import begin
+from ratchet.steps.score import DayScore
 
 NEXT = NIGHT + timedelta(days=1)
 WEAK = {"training__rounds": 1, "training__params__eta": 0.01}
@@ -118,9 +120,10 @@ def test_days_without_labels_are_skipped(tmp_path):
     world = World(tmp_path)
     for i in range((NIGHT - FIRST).days + 1):
         day = FIRST + timedelta(days=i)
-        world.land(day, **({"y": [None] * ROWS} if NIGHT - day < timedelta(days=3) else {}))
+        world.land(day, **({"y": pa.nulls(ROWS, pa.bool_())} if NIGHT - day < timedelta(days=3) else {}))
     night = world.night()
-    assert night.outcome in {"skipped", "rejected"}
+    assert night.outcome == "skipped"
+    assert "empty_holdout" in night.reasons[0]
     assert world.entries == ()
 
 
@@ -312,6 +315,48 @@ def test_a_dry_run_and_the_night_judge_the_same(world):
     assert identity(dry) == identity(world.night())
 
 
+EVIDENCE = (
+    {"kind": "bound", "metric": "auc", "at_least": 0.6, "min_rows": 50},
+    {"kind": "evidence", "loss": "log_loss", "min_days": 5},
+)
+
+
+def test_evidence_grows_by_a_day_a_night_and_counts_none_twice(reigning):
+    """Under an evidence gate each night adds the newest day, champion against a challenger that was there before it."""
+    reigning.gated(*EVIDENCE)
+    days = []
+    for i in range(1, 5):
+        cutoff = NIGHT + timedelta(days=i)
+        reigning.land(cutoff)
+        night = reigning.night(cutoff)
+        assert night.outcome == "undecided"
+        assert reigning.night(cutoff).gate == night.gate
+        days.append(night.evaluate.case.league["log_loss"])
+    assert [len(found) for found in days] == [0, 1, 2, 3]
+    assert [e.day for e in days[-1]] == [str(NIGHT + timedelta(days=i)) for i in (2, 3, 4)]
+    assert [e.challenger for e in days[-1]] == [2, 3, 4]
+    assert {e.champion for e in days[-1]} == {1}
+    assert days[-1][:2] == days[-2]
+    assert "after 3 days" in night.reasons[0]
+    assert (reigning.champion, len(reigning.entries)) == (1, 1)
+
+
+def test_evidence_judges_what_was_scored_before_the_labels_were_known(reigning):
+    """The evidence is the difference of the losses that both versions were recorded with on the day."""
+    reigning.gated(*EVIDENCE)
+    for i in (1, 2):
+        reigning.land(NIGHT + timedelta(days=i))
+        night = reigning.night(NIGHT + timedelta(days=i))
+    (found,) = night.evaluate.case.league["log_loss"]
+    read = {
+        v: DayScore.model_validate_json(reigning.store.get(f"evidence/small/dt={found.day}/version={v}.json")).losses[
+            "log_loss"
+        ]
+        for v in (1, 2)
+    }
+    assert found.difference == read[1] - read[2]
+
+
 @pytest.mark.parametrize("wrong", [2, 99])
 def test_an_alias_moved_by_hand_is_set_right(reigning, wrong):
     """The ledger says who serves: the next night moves the alias back, also when its challenger is refused."""
@@ -399,9 +444,10 @@ def test_an_expectation_that_cannot_be_checked_rejects_the_night(reigning):
 
 def test_a_check_that_met_no_value_has_not_passed(world):
     """A critical expectation over a column of nulls quarantines the partition, because it checked nothing."""
-    world.land(NIGHT - timedelta(days=4), x=np.array([None] * ROWS, dtype=object).astype(float))
+    world.land(NIGHT - timedelta(days=4), x=pa.nulls(ROWS, pa.float64()))
     night = world.night()
-    assert [q.partition for q in night.validate_.quarantined] in ([], [str(NIGHT - timedelta(days=4))])
+    assert [q.partition for q in night.validate_.quarantined] == [str(NIGHT - timedelta(days=4))]
+    assert "met no value" in night.validate_.quarantined[0].reasons[0]
 
 
 def test_a_single_class_is_rejected(tmp_path):
