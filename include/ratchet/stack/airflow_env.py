@@ -66,6 +66,8 @@ def airflow_environment(folder: Folder, plan: Plan, secrets: Secrets, database: 
             "disable_bundle_versioning": True,
         },
         "logging": {"base_log_folder": folder.logs / "tasks", "logging_level": "INFO", "colored_console_log": False},
+        # The process that runs a task notices its end at the next heartbeat at the latest, and takes no other task until then.
+        "workers": {"min_heartbeat_interval": 1},
         "usage_data_collection": {"enabled": False},
     }
     return {"AIRFLOW_HOME": str(folder.airflow)} | {

@@ -217,7 +217,8 @@ def _airflow(folder: Folder, plan: Plan, secrets: Secrets, base: dict[str, str])
             "airflow-api",
             "airflow",
             "api-server",
-            probe=Http(port, "/api/v2/monitor/health"),
+            # The first call to the execution API takes seconds, in which it builds its versions: let no task wait for that.
+            probe=Http(port, "/execution/health"),
             address=f"http://{HOST}:{port}",
         ),
         airflow("airflow-scheduler", "ratchet.stack.scheduler", probe=Heartbeat(port, "scheduler")),

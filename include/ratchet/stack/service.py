@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
+_TIMEOUT = 15.0  # seconds; a first answer may take some
+
 
 class Probe(Protocol):
     """Asks a service how it is."""
@@ -109,7 +111,7 @@ class Service:
 
 
 def _get(port: int, path: str) -> tuple[int | None, Any]:
-    connection = http.client.HTTPConnection(HOST, port, timeout=3.0)
+    connection = http.client.HTTPConnection(HOST, port, timeout=_TIMEOUT)
     try:
         connection.request("GET", path)
         answer = connection.getresponse()
