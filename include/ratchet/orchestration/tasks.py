@@ -70,7 +70,7 @@ class StepTask(BaseOperator):  # type: ignore[misc, unused-ignore]
                 hand_on(context, failed(night, self.step, exc))
             if can_pass(exc):
                 raise
-            raise AirflowFailException(_words(exc)) from (None if isinstance(exc, RatchetError) else exc)
+            raise AirflowFailException(_words(exc)) from (None if isinstance(exc, UsageError) else exc)
         self.left_behind = addresses(self.step, night)
         hand_on(context, night)
         self.conclude(context, night)
@@ -104,7 +104,6 @@ class StepTask(BaseOperator):  # type: ignore[misc, unused-ignore]
                 raise AirflowSkipException(words)
             raise AirflowFailException(words)
         if self.step == "gate" and night.gate and night.gate.verdict.outcome != "PASS":
-            self.log.info("%s: %s", night.gate.verdict.outcome, "; ".join(night.reasons))
             raise DownstreamTasksSkipped(tasks=["approve", "promote"])
         if self.step == "promote":
             self._announce(context, night)

@@ -11,6 +11,7 @@ from airflow.api_fastapi.app import get_auth_manager
 from airflow.api_fastapi.auth.managers.models.resource_details import DagDetails
 from airflow.api_fastapi.core_api.security import GetUserDep, requires_access_dag
 from fastapi import Depends, FastAPI, HTTPException, Path, Request, Response
+from fastapi.exceptions import RequestValidationError
 from fastapi.responses import HTMLResponse
 from starlette.exceptions import HTTPException as AnyHttpException
 
@@ -79,6 +80,12 @@ def in_words(request: Request, error: AnyHttpException) -> HTMLResponse:
     return page
 
 
+@app.exception_handler(RequestValidationError)
+def no_such_page(request: Request, _error: RequestValidationError) -> HTMLResponse:
+    """Answer an address that no night could have."""
+    return in_words(request, HTTPException(404, "No night leaves a page of this name."))
+
+
 @app.exception_handler(RatchetError)
 def not_served(request: Request, error: RatchetError) -> HTMLResponse:
     """Say which service does not answer; what is misconfigured is for the log, not for every reader."""
@@ -90,16 +97,20 @@ def not_served(request: Request, error: RatchetError) -> HTMLResponse:
 
 def services() -> Services:
     """Return the services that the environment and Airflow's connections name."""
-    from ratchet import wiring  # noqa: PLC0415  plugins are loaded by every process of Airflow
+    return _wiring().services()
+
+
+def _wiring() -> Any:
+    from ratchet import wiring  # noqa: PLC0415  only when somebody looks
     from ratchet.orchestration import connections  # noqa: PLC0415
 
     connections.use(connections.environment())
-    return wiring.services()
+    return wiring
 
 
 def _stored(key: str, otherwise: str) -> Response:
     try:
-        found = services().store.get(key)
+        found = _wiring().object_store().get(key)
     except ObjectNotFound:
         raise HTTPException(404, f"{otherwise} It may have been removed from the object store.") from None
     return Response(
