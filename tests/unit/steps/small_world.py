@@ -98,19 +98,20 @@ class World:
         self.registry = MemoryRegistry(folder / "models")
         self.validator = SmallValidator()
         self.spec, self.suite = spec, suite
+        self.caches = folder
         self.services = self.machine("cache")
 
     def machine(self, cache: str, trainer: Any = None) -> Services:
         """Return the services as another machine has them: the same stores, a cache of its own."""
         return Services(
             store=self.store,
-            engine=DuckEngine(self.folder / cache, threads=1),
+            engine=DuckEngine(self.caches / cache, threads=1),
             validator=self.validator,
             trainer=trainer or QuickTrainer(),
             registry=self.registry,
             ledger=ObjectLedger(self.store),
             reporter=PlainReporter(),
-            cache=self.folder / cache,
+            cache=self.caches / cache,
         )
 
     def pipeline(self, **overrides: Any) -> Pipeline:
@@ -163,10 +164,12 @@ class World:
         return run_step(step, stored, pipeline or self.pipeline(), services or self.services)
 
     def copy(self, folder: Path) -> World:
-        """Return a world with the same records, as they are now, on a fresh machine."""
+        """Return a world with the same records, as they are now; what its machines have cached is shared."""
         made = World(folder, self.spec, self.suite)
         made.store.take(self.store)
         made.registry.take(self.registry)
+        made.caches = self.caches
+        made.services = made.machine("cache")
         return made
 
     def arm(self, tripwire: Tripwire) -> None:
