@@ -64,11 +64,11 @@ fmt: setup $(TOOLS)/stamps/dev ## Format the code and fix what can be fixed
 
 .PHONY: schema
 schema: setup ## Write the JSON Schema of pipeline files, for editors
-	@mkdir -p docs && $(BIN)/ratchet schema > docs/pipeline.schema.json && echo 'docs/pipeline.schema.json'
+	@$(BIN)/ratchet schema > include/pipelines/pipeline.schema.json && echo 'include/pipelines/pipeline.schema.json'
 
 .PHONY: bench
 bench: setup ## Measure what Ratchet costs over bare scripts
-	@$(BIN)/python -m benchmarks
+	@$(BIN)/python benchmarks/night.py $(BENCH)
 
 .PHONY: lock
 lock: | $(TOOLS)/stamps/python $(UV) ## Resolve the dependencies anew, within what is locked
@@ -95,9 +95,9 @@ $(TOOLS)/uv/bin/uv: | $(TOOLS)/stamps/python
 	@$(TOOLS)/uv/bin/python -m pip install --quiet --disable-pip-version-check 'uv>=0.9,<1'
 
 $(TOOLS)/stamps/runtime: requirements.txt pyproject.toml | $(TOOLS)/stamps/python $(UV)
-	$(call say,'installing what Ratchet runs on into .venv (about 170 packages; a minute or two the first time)')
+	$(call say,'installing what Ratchet runs on into .venv (about 210 packages; a minute or two the first time)')
 	@[ -x $(BIN)/python ] || $(UV) venv --quiet -p $(PYTHON) .venv
-	@$(UV) pip install --quiet -p $(BIN)/python --require-hashes -r requirements.txt
+	@$(UV) pip install -p $(BIN)/python --require-hashes -r requirements.txt 2>&1 | sed '/^ [-+~] /d'
 	@$(UV) pip install --quiet -p $(BIN)/python --no-deps -e .
 	@mkdir -p $(@D) && touch $@
 
