@@ -10,7 +10,7 @@ import pytest
 
 @pytest.fixture(scope="module")
 def params():
-    from ratchet.orchestration import params  # noqa: PLC0415  imports Airflow
+    from ratchet.orchestration import params
 
     return params
 

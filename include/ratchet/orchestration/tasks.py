@@ -79,12 +79,24 @@ class StepTask(BaseOperator):  # type: ignore[misc, unused-ignore]
         """Return the night so far and its pipeline."""
         if self.step == STEPS[0]:
             return _begin(self.pipeline, context)
-        night = handed_on(context, *_before(self.step))
+        night = self._so_far(context)
         if night is None:
             raise AirflowFailException(
                 "the task before has handed nothing on; clear the whole run, and it starts afresh"
             )
+        if night.ended:
+            raise AirflowFailException(
+                f"the night ended in {night.ended.step}; a task marked as done by hand does not change that"
+            )
         return night, load_pipeline(self.pipeline, overrides=night.request.overrides)
+
+    def _so_far(self, context: Any) -> Night | None:
+        if self.step != "promote":
+            return handed_on(context, STEPS[STEPS.index(self.step) - 1])
+        judged, asked = handed_on(context, "gate"), handed_on(context, "approve")
+        if judged and asked and asked.approve and asked.gate == judged.gate:  # what was approved is what was judged
+            return judged.with_result("approve", asked.approve)
+        return judged
 
     def run(self, night: Night, pipeline: Pipeline) -> Night:
         """Run the step with the services that the environment and Airflow's connections name."""
@@ -180,7 +192,7 @@ def so_far(context: Any) -> Night | None:
     done = [step for step in STEPS[:-1] if states.get(step) == "success"]
     stopped = next((step for step in STEPS[:-1] if states.get(step) != "success"), None)
     night = handed_on(context, *reversed(done[: STEPS.index(stopped)] if stopped else done))
-    if stopped is None or (night and night.approve and not night.approve.approved):
+    if stopped is None or (night and (night.ended or (night.approve and not night.approve.approved))):
         return night
     if stopped == "approve" and states[stopped] == "skipped":  # by the gate
         return night
@@ -188,11 +200,6 @@ def so_far(context: Any) -> Night | None:
     if last and (last.ended or last.promote):
         return last
     return night and night.model_copy(update={"ended": _unexplained(stopped)})
-
-
-def _before(step: StepName) -> tuple[StepName, ...]:
-    """Return the tasks that may have handed the night to a step: the one before, and the one before an empty approve."""
-    return ("approve", "gate") if step == "promote" else (STEPS[STEPS.index(step) - 1],)
 
 
 def _begin(name: str, context: Any) -> tuple[Night, Pipeline]:

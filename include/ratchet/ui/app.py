@@ -97,7 +97,8 @@ def not_served(request: Request, error: RatchetError) -> HTMLResponse:
 
 def services() -> Services:
     """Return the services that the environment and Airflow's connections name."""
-    return _wiring().services()
+    found: Services = _wiring().services()
+    return found
 
 
 def _wiring() -> Any:

@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 import pytest
+from airflow.sdk import Connection
+from airflow.sdk.exceptions import AirflowNotFoundException
 
 
 @pytest.fixture
 def connections(monkeypatch):
     """The module, over connections that are set as Airflow reads them from its environment."""
-    from ratchet.orchestration import connections  # noqa: PLC0415  imports Airflow
+    from ratchet.orchestration import connections
 
     for name in ("RATCHET_S3_ENDPOINT", "MLFLOW_TRACKING_URI"):
         monkeypatch.delenv(name, raising=False)
     known = {}
 
     def get(name):
-        from airflow.sdk import Connection
-        from airflow.sdk.exceptions import AirflowNotFoundException
-
         if name not in known:
             raise AirflowNotFoundException(name)
         return Connection.from_uri(known[name], conn_id=name)

@@ -22,7 +22,7 @@ from ratchet.errors import (
 
 @pytest.fixture(scope="module")
 def retries():
-    from ratchet.orchestration import retries  # noqa: PLC0415  imports Airflow
+    from ratchet.orchestration import retries
 
     return retries
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException, DownstreamTasksSkipped
 from stand_in import Ti, make_night
 
 from ratchet.domain.night import STEPS, Ended, ReportResult
@@ -15,7 +16,7 @@ HOME = Path(__file__).resolve().parents[3] / "include"
 
 @pytest.fixture(scope="module")
 def tasks():
-    from ratchet.orchestration import tasks  # noqa: PLC0415  imports Airflow
+    from ratchet.orchestration import tasks
 
     return tasks
 
@@ -63,8 +64,6 @@ def test_first_step_begins_the_night(step, context):
 
 def test_rejection_fails_in_words(step, context):
     """Rejected data fails the task without retry, and the night tells the report why."""
-    from airflow.sdk.exceptions import AirflowFailException
-
     ti = Ti(snapshot=make_night())
     with pytest.raises(AirflowFailException, match=r"^REJECTED, corrupt: dt=2013-06-01: truncated$"):
         step("validate", ended("rejected")).execute(context(ti))
@@ -73,8 +72,6 @@ def test_rejection_fails_in_words(step, context):
 
 def test_skipped_night_skips_the_task(step, context):
     """Too little data skips the task; the tasks after it are skipped by their trigger rule."""
-    from airflow.sdk.exceptions import AirflowSkipException
-
     ti = Ti(snapshot=make_night())
     with pytest.raises(AirflowSkipException):
         step("validate", ended("skipped")).execute(context(ti))
@@ -91,8 +88,6 @@ def test_fault_that_can_pass_is_left_to_the_retries(step, context):
 
 def test_bug_fails_at_once_and_keeps_its_cause(step, context):
     """An unforeseen error is not retried; its traceback stays in the log."""
-    from airflow.sdk.exceptions import AirflowFailException
-
     ti = Ti(snapshot=make_night())
     with pytest.raises(AirflowFailException, match="KeyError: 'oops'") as caught:
         step("validate", KeyError("oops")).execute(context(ti))
@@ -102,8 +97,6 @@ def test_bug_fails_at_once_and_keeps_its_cause(step, context):
 
 def test_bad_override_fails_in_the_specs_words(step, context):
     """What the form could not know is refused by the first task, in words and without a traceback of ours."""
-    from airflow.sdk.exceptions import AirflowFailException
-
     ti = Ti()
     with pytest.raises(AirflowFailException, match="leave nothing of 10 days to fit on") as caught:
         step("snapshot", AssertionError).execute(context(ti, overrides={"window.days": 10}))
@@ -113,17 +106,19 @@ def test_bad_override_fails_in_the_specs_words(step, context):
 
 def test_nothing_handed_on_says_what_to_do(step, context):
     """A task that was marked as done by hand has left nothing; the next one says so."""
-    from airflow.sdk.exceptions import AirflowFailException
-
     with pytest.raises(AirflowFailException, match="clear the whole run"):
         step("train", AssertionError).execute(context(Ti()))
+
+
+def test_task_marked_as_done_by_hand_changes_nothing(step, context):
+    """A rejected night goes no further although somebody has marked the red task green."""
+    with pytest.raises(AirflowFailException, match="the night ended in validate"):
+        step("score", AssertionError).execute(context(Ti(validate=ended("rejected"))))
 
 
 @pytest.mark.parametrize("verdict", ["FAIL", "UNDECIDED"])
 def test_gate_skips_the_promotion(step, context, verdict):
     """The gate itself is green; what it did not let through is skipped without a process."""
-    from airflow.sdk.exceptions import DownstreamTasksSkipped
-
     ti = Ti(register=make_night())
     with pytest.raises(DownstreamTasksSkipped) as caught:
         step("gate", make_night(verdict)).execute(context(ti))
@@ -138,7 +133,7 @@ def test_gate_lets_a_pass_through(step, context):
 
 def test_promotion_is_announced(tasks, step, context):
     """A new champion is told with what a consumer needs to load exactly that one."""
-    from ratchet.orchestration.dag import champion_asset  # noqa: PLC0415  imports Airflow
+    from ratchet.orchestration.dag import champion_asset
 
     asset, ti = champion_asset("flight_delay"), Ti(gate=make_night("PASS"))
     given = context(ti)
@@ -154,12 +149,23 @@ def test_promotion_is_announced(tasks, step, context):
 
 def test_superseded_promotion_is_skipped(step, context):
     """Where somebody else was faster nothing is announced, and the task says why."""
-    from airflow.sdk.exceptions import AirflowSkipException
-
     given = context(Ti(gate=make_night("PASS")))
     with pytest.raises(AirflowSkipException, match="superseded"):
         step("promote", make_night("PASS", promoted=False)).execute(given)
     assert not given["outlet_events"]
+
+
+def test_approval_of_another_verdict_does_not_count(step, context):
+    """What a person approved in an earlier attempt is not what the gate has judged since."""
+    seen = []
+
+    def note(name, night):
+        seen.append((name, night.approve))
+        return make_night("PASS", promoted=True)
+
+    old = make_night("UNDECIDED", approved=True)
+    step("promote", note).execute(context(Ti(gate=make_night("PASS"), approve=old)))
+    assert seen[0] == ("approve", None)
 
 
 def test_empty_approve_is_made_up_for(step, context):
@@ -233,6 +239,12 @@ def test_report_knows_of_a_refusal_by_a_person(tasks, context):
     night = tasks.so_far(context(ti))
     assert night.outcome == "refused"
     assert night.reasons == ("approval: not tonight",)
+
+
+def test_report_keeps_the_reason_of_a_night_that_was_pushed_on(tasks, context):
+    """Where a red task was marked green by hand, the report still tells of the rejection."""
+    found = states(score="failed", **rest("score", "upstream_failed"))
+    assert tasks.so_far(context(Ti(found, validate=ended("rejected")))).outcome == "rejected"
 
 
 def test_report_of_a_superseded_promotion(tasks, context):

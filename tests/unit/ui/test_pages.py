@@ -1,0 +1,146 @@
+"""The plugin's pages: what they show, what they escape, and what they answer when something is missing."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from datetime import date
+from types import SimpleNamespace
+
+import pytest
+
+os.environ.setdefault("AIRFLOW_HOME", tempfile.mkdtemp(prefix="ratchet-airflow-"))
+
+from ratchet.domain.night import Ended, Night, NightRequest, ReportResult
+from ratchet.errors import LedgerBroken, ObjectNotFound, SettingsInvalid
+
+PAGE = "reports/flight_delay/2013-06-01/abc.html"
+
+
+@pytest.fixture(scope="module")
+def pages():
+    from ratchet.ui import app
+
+    return app
+
+
+class Store:
+    """An object store that is a dictionary."""
+
+    def __init__(self, objects):
+        self.objects = objects
+
+    def list(self, prefix):
+        """Yield what lies under a prefix."""
+        return (SimpleNamespace(uri=key) for key in sorted(self.objects) if key.startswith(prefix))
+
+    def get(self, key):
+        """Return an object."""
+        if key not in self.objects:
+            raise ObjectNotFound(key)
+        return self.objects[key]
+
+
+@pytest.fixture
+def client(pages, monkeypatch):
+    """A browser of somebody who may read everything; ``client.objects`` is what the store holds."""
+    from airflow.api_fastapi.core_api.security import get_user
+    from fastapi.testclient import TestClient
+
+    night = Night(
+        request=NightRequest(pipeline="flight_delay", cutoff=date(2013, 6, 1), actor="<script>alert(1)</script>"),
+        ended=Ended(outcome="rejected", step="validate", reason="corrupt", detail="<b>bold</b>"),
+        report=ReportResult(page=PAGE, record="r"),
+    )
+    objects = {
+        PAGE: b"<html>the night</html>",
+        "nights/flight_delay/2013-06-01/abc.json": night.model_dump_json().encode(),
+    }
+    ledger = SimpleNamespace(entries=lambda _name: ())
+    found = SimpleNamespace(store=Store(objects), ledger=ledger)
+    wired = SimpleNamespace(services=lambda: found, object_store=lambda: found.store)
+    monkeypatch.setattr(pages, "_wiring", lambda: wired)
+    monkeypatch.setattr(pages, "get_auth_manager", lambda: SimpleNamespace(is_authorized_dag=lambda **_: True))
+    monkeypatch.setattr(pages, "pipeline_names", lambda _home: ("flight_delay",))
+    overrides = {get_user: lambda: "vic", pages.may_read.dependency: lambda: None}
+    monkeypatch.setattr(pages.app, "dependency_overrides", overrides)
+    client = TestClient(pages.app, raise_server_exceptions=False)
+    client.objects, client.found, client.wired = objects, found, wired
+    return client
+
+
+@pytest.mark.parametrize("path", ["/", "/pipelines/flight_delay"])
+def test_what_comes_from_data_is_escaped(client, path):
+    """Names and reasons are shown as text, and the page could run no script anyhow."""
+    page = client.get(path)
+    assert page.status_code == 200
+    assert "&lt;b&gt;bold&lt;/b&gt;" in page.text
+    assert "<script" not in page.text
+    assert "script-src" not in page.headers["content-security-policy"]
+    assert page.headers["content-security-policy"].startswith("default-src 'none'")
+
+
+def test_overview_leads_to_the_last_report(client):
+    """The last night's outcome and its page are one look and one click away."""
+    text = client.get("/").text
+    assert "No champion yet" in text
+    assert 'class="mark rejected"' in text
+    assert f'href="/{PAGE}"' in text
+
+
+def test_broken_ledger_is_shown_and_hides_nothing(client):
+    """A pipeline that cannot be read says why, in its own place."""
+
+    def broken(name):
+        raise LedgerBroken(name, 3, "its hash is not that of its content")
+
+    client.found.ledger.entries = broken
+    page = client.get("/")
+    assert page.status_code == 200
+    assert "entry 00000003" in page.text
+
+
+def test_user_sees_only_what_they_may(client, pages, monkeypatch):
+    """A pipeline whose DAG a user may not read is not named."""
+    monkeypatch.setattr(pages, "get_auth_manager", lambda: SimpleNamespace(is_authorized_dag=lambda **_: False))
+    assert "flight_delay" not in client.get("/").text
+
+
+def test_report_is_served_in_a_sandbox(client):
+    """A stored page is served as it is, with an origin of its own and without scripts."""
+    page = client.get(f"/{PAGE}")
+    assert page.content == b"<html>the night</html>"
+    assert "sandbox" in page.headers["content-security-policy"]
+    assert page.headers["x-content-type-options"] == "nosniff"
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/reports/flight_delay/2013-06-02/abc.html",
+        "/reports/flight_delay/2013-06-01/%2E%2E%2Fsecret.html",
+        "/reports/flight_delay/..%2F..%2Fledger/2013-06-01/abc.html",
+        "/reports/Flight/2013-06-01/abc.html",
+        "/reports/flight_delay/yesterday/abc.html",
+        "/data_docs/flight_delay/zz/abc.html",
+        "/pipelines/unknown",
+        "/elsewhere",
+    ],
+)
+def test_missing_pages_are_answered_in_words(client, path):
+    """Nothing outside the pages that nights leave behind can be reached."""
+    page = client.get(path)
+    assert page.status_code == 404
+    assert "<h1>Not found</h1>" in page.text
+
+
+def test_missing_settings_tell_no_secrets(client, pages, monkeypatch):
+    """A reader learns that something is not set up, not what was found there."""
+
+    def unset():
+        raise SettingsInvalid("MLFLOW_TRACKING_URI", "http://user:secret@mlflow", "an address")
+
+    monkeypatch.setattr(client.wired, "services", unset)
+    page = client.get("/")
+    assert page.status_code == 503
+    assert "secret" not in page.text
