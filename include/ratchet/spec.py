@@ -12,7 +12,7 @@ from datetime import date
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, StrictBool, StrictFloat, StrictInt, ValidationError, field_validator, model_validator
+from pydantic import Field, StrictFloat, StrictInt, ValidationError, field_validator, model_validator
 
 from ratchet.domain.gates import LOSSES, METRICS, BoundGate, ChampionGate, EvidenceGate, Gate
 from ratchet.domain.models import Task
@@ -85,9 +85,6 @@ class SideTable(Table):
 
     days_before: StrictInt = Field(
         1, ge=0, description="How many days before the window its partitions are still needed."
-    )
-    optional: StrictBool = Field(
-        default=False, description="Whether a night may go on when it has no partition in the window."
     )
 
 

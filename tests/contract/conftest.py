@@ -12,22 +12,12 @@ from urllib.parse import urlsplit
 import pytest
 
 from ratchet.adapters.s3 import S3Store
-from ratchet.stack import embedded
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from ratchet.stack import Embedded
-
-
-@pytest.fixture(scope="session")
-def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Embedded]:
-    """A real S3 server and a real MLflow server; their credentials are in this process's environment."""
-    with embedded(tmp_path_factory.mktemp("stack")) as running, pytest.MonkeyPatch.context() as environment:
-        for name, value in running.environment.items():
-            environment.setenv(name, value)
-        yield running
 
 
 @pytest.fixture

@@ -166,7 +166,7 @@ def test_bad_data_fails_the_run_once(airflow):
 )
 def test_bad_values_are_refused_when_triggering(airflow, conf, words):
     """The form's checks hold for the API as well."""
-    from ratchet.errors import ServiceRefused  # noqa: PLC0415
+    from ratchet.errors import ServiceRefused
 
     with pytest.raises(ServiceRefused, match=words):
         airflow.trigger(**conf)

@@ -174,11 +174,6 @@ def test_a_value_that_is_no_choice(key, value, message):
         ("validation.max_quarantined", True, "validation.max_quarantined: expected a number, found True"),
         ("validation.max_quarantined", 2, "validation.max_quarantined: must be at most 1, found 2"),
         ("approval.timeout_hours", 0, "approval.timeout_hours: must be more than 0, found 0"),
-        (
-            "source.tables.weather.optional",
-            "yes please",
-            "source.tables.weather.optional: expected true or false, found 'yes please'",
-        ),
         ("gates.0.at_least", "high", "gates[0].at_least: expected a number, found 'high'"),
         ("gates.0.at_least", float("inf"), "gates[0].at_least: expected a finite number, found inf"),
         ("gates.1.margin", float("inf"), "gates[1].margin: expected a finite number, found inf"),

@@ -123,7 +123,9 @@ class MlflowRegistry:
         first = self.version_of(pipeline, version["run_key"])
         if first is None or first.version == int(made.version):
             return _version(made, tags)
-        self.delete_version(pipeline, int(made.version))  # the client asked again after a lost reply, or another was faster
+        self.delete_version(
+            pipeline, int(made.version)
+        )  # the client asked again after a lost reply, or another was faster
         return first
 
     def version_of(self, pipeline: str, run_key: str) -> ModelVersion | None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ratchet.adapters.duck_sql import connect, identifier, select
 from ratchet.adapters.xgb import predict
 from ratchet.domain.models import ModelSchema
 from ratchet.errors import DataRejected
@@ -51,24 +52,20 @@ class RawRowsModel:
         import pandas as pd
 
         tables = {"rows": model_input} if isinstance(model_input, pd.DataFrame) else dict(model_input)
-        with duckdb.connect(config={"TimeZone": "UTC"}) as con:
+        with connect() as con:
             for name, columns in self._schema.tables.items():
                 if name not in tables:
                     raise DataRejected("schema", f"table {name!r} is missing; predict takes {{'rows': …, '{name}': …}}")
-                missing = [c for c in columns if c not in tables[name].columns and c != "row_id"]
-                if missing:
-                    raise DataRejected(
-                        "schema",
-                        f"table {name!r} lacks {', '.join(missing)}; it has {', '.join(map(str, tables[name].columns))}",
-                    )
                 given = tables[name].assign(row_id=range(len(tables[name]))) if name == "rows" else tables[name]
+                missing = [c for c in columns if c not in given.columns]
+                if missing:
+                    found = ", ".join(map(str, tables[name].columns))
+                    raise DataRejected("schema", f"table {name!r} lacks {', '.join(missing)}; it has {found}")
                 con.register(f"given_{name}", given)
-                casts = ", ".join(f'CAST("{c}" AS {kind}) AS "{c}"' for c, kind in columns.items())
-                con.execute(f'CREATE TABLE "{name}" AS SELECT {casts} FROM "given_{name}"')
+                casts = ", ".join(f"CAST({identifier(c)} AS {kind}) AS {identifier(c)}" for c, kind in columns.items())
+                con.execute(f"CREATE TABLE {identifier(name)} AS SELECT {casts} FROM {identifier(f'given_{name}')}")
             try:
-                frame = con.execute(
-                    f"SELECT * FROM ({self._sql.rstrip().rstrip(';')}\n) ORDER BY row_id"
-                ).to_arrow_table()
+                frame = con.sql(f"SELECT * FROM ({select(con, self._sql)}\n) ORDER BY row_id").to_arrow_table()
             except duckdb.Error as exc:
                 raise DataRejected("schema", f"the features query does not run over these rows: {exc}") from exc
         scores = predict(self._booster, self._schema, frame)

@@ -71,7 +71,7 @@ def run(  # noqa: PLR0913  a command's options
     with Watch(quiet=as_json) as watch:
         night, error = run_night(request, loaded, services, watch)
     if as_json:
-        print_json(night_json(night, services))
+        print_json(night_json(night, None if error else services))  # who serves cannot be asked of what just failed
     else:
         tell(night)
     if error is not None and not isinstance(error, RatchetError):

@@ -85,6 +85,7 @@ def night_json(night: Night, services: Services | None = None) -> dict[str, Any]
         "metrics": {"challenger": night.evaluate.challenger, "champion": night.evaluate.champion}
         if night.evaluate
         else {},
+        "champion": None,
         "seconds": night.seconds,
         "report": night.report.page if night.report else None,
     }

@@ -212,11 +212,11 @@ def _refuse_thin(ctx: Context, made: Snapshot) -> None:
             f"the newest partition under {where} is of {newest}, window.max_age_days allows {window.max_age_days} before {made.window.last}",
         )
     for name, table in ctx.pipeline.spec.source.tables.items():
-        if not made.tables[name] and not table.optional:
+        if not made.tables[name]:
             span = ctx.pipeline.spec.side_span(table, cutoff)
             raise DataRejected(
                 "incomplete",
-                f"side table {name} has no object under {table.uri} in {span}; land it, or set optional: true",
+                f"side table {name} has no object under {table.uri} in {span}; land it, then run the night again",
             )
 
 

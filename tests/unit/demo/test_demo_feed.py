@@ -8,7 +8,7 @@ import pytest
 
 @pytest.fixture
 def demo_feed():
-    from ratchet.orchestration import demo_feed  # noqa: PLC0415  imports Airflow
+    from ratchet.orchestration import demo_feed
 
     return demo_feed
 
@@ -23,8 +23,8 @@ def test_feed_lands_before_the_models_retrain(demo_feed):
 
 def test_run_lands_through_the_day_before(demo_feed, monkeypatch):
     """A run in the night of the 22nd lands up to the 21st, wherever Airflow says the lake is."""
-    from ratchet import wiring  # noqa: PLC0415
-    from ratchet.demo import feed  # noqa: PLC0415
+    from ratchet import wiring
+    from ratchet.demo import feed
 
     keys, used = [], []
     lake = SimpleNamespace(list=lambda _uri: iter(()), put=lambda uri, _data, _type: keys.append(uri))

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from sklearn.metrics import brier_score_loss  # noqa: TID253  a test is no DAG file
+from sklearn.metrics import brier_score_loss
 
 from ratchet.domain.losses import CLIP, by_day, row_losses
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from scipy import stats  # noqa: TID253  a test is no DAG file
+from scipy import stats
 
 from ratchet.domain.statistics import Evidence, e_process, lower_and_upper
 

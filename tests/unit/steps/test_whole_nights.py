@@ -468,7 +468,7 @@ SIDE = SPEC.replace("  unknown_at", "  tables: {side: {uri: s3://lake/side/, for
 def test_a_side_table_that_is_missing_rejects_the_night(tmp_path):
     """A side table without a partition in the window is told."""
     world = World(tmp_path, SIDE).land_all()
-    rejected(world, "incomplete", "side table side has no object under s3://lake/side/", "optional: true")
+    rejected(world, "incomplete", "side table side has no object under s3://lake/side/", "land it")
 
 
 @pytest.mark.parametrize(
