@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 PIPELINE = "flight_delay"
 _FEED = "demo_feed"
+_NIGHT = timedelta(hours=3)  # when flight_delay retrains, UTC
 
 demo = typer.Typer(
     invoke_without_command=True, help="Real flights, a real Airflow, a week of nights; or only parts of it."
@@ -44,16 +45,17 @@ def whole(
     say("[bold]1/3[/bold] starting the services")
     found = start()
     services = connect()
-    yesterday = datetime.now(UTC).date() - timedelta(days=1)
+    today = datetime.now(UTC)
+    last = (today - _NIGHT).date() - timedelta(days=1)  # the newest day whose night has begun
     say("[bold]2/3[/bold] landing flights in s3://lake/")
     from ratchet.demo.feed import land_live
 
-    landed = land_live(services.store, today=yesterday + timedelta(days=1), say=_dim)
+    landed = land_live(services.store, today=today.date(), say=_dim)
     _landed(landed)
     say(
         f"[bold]3/3[/bold] {nights} nights of {PIPELINE}, by a backfill in Airflow: {found.addresses['airflow']}/dags/{PIPELINE}"
     )
-    _replay(services, [yesterday - timedelta(days=n) for n in reversed(range(nights))])
+    _replay(services, [last - timedelta(days=n) for n in reversed(range(nights))])
     say("")
     addresses(found)
     say(

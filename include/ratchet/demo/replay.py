@@ -45,16 +45,18 @@ def replay(
         ServiceError: Airflow made no progress.
     """
     airflow.wait_for_dag(pipeline)
-    airflow.unpause(pipeline)
     decided = {
         n.request.cutoff
         for n in nights(services, pipeline)
         if n.outcome not in {"failed", "rejected"} and not n.request.dry_run
     }
     missing = [cutoff for cutoff in cutoffs if cutoff not in decided]
-    if missing:
+    backfill = airflow.backfill(pipeline, missing[0], missing[-1]) if missing else None
+    # Only now: a DAG that wakes before its backfill stands runs its newest night first, and older ones can follow no more.
+    airflow.unpause(pipeline)
+    if backfill is not None:
         say(f"{len(missing)} of {len(cutoffs)} nights to run: {missing[0]} … {missing[-1]}")
-        _follow(airflow, services, pipeline, airflow.backfill(pipeline, missing[0], missing[-1]), say, now)
+        _follow(airflow, services, pipeline, backfill, say, now)
     wanted = set(cutoffs)
     return [n for n in reversed(nights(services, pipeline)) if n.request.cutoff in wanted]
 
