@@ -43,7 +43,7 @@ def given(params, **values):
         ("cutoff", 20130601, "is not of type"),
         ("dry_run", "perhaps", "is not of type 'boolean'"),
         ("repin", 1, "is not of type 'boolean'"),
-        ("reason", None, "is not of type 'string'"),
+        ("reason", 3, "is not of type"),
         ("overrides", [], "is not of type 'object'"),
         ("overrides", {"windw.days": 4}, "does not match '^(evaluation[.]slices|"),
         ("overrides", {"window.days": "many"}, "'many' is not of type 'integer'"),

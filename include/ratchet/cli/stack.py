@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -63,18 +64,20 @@ def told(happened: Progress) -> None:
 
 def show(found: Status) -> None:
     """Print the stack as a table, with addresses and how to log in."""
+    from rich.markup import escape
     from rich.table import Table
 
-    table = Table("service", "state", "pid", "up", "address", "log")
+    table = Table("service", "state", "pid", "up", "address")
     for s in found.services:
         colour = "green" if s.healthy else "red"
         since = f"{s.uptime / 60:.0f} min" if s.uptime else ""
-        table.add_row(s.name, f"[{colour}]{s.state}[/{colour}]", str(s.pid or ""), since, s.address or "", s.log)
+        table.add_row(s.name, f"[{colour}]{s.state}[/{colour}]", str(s.pid or ""), since, s.address or "")
     if found.services:
         console().print(table)
+        say(f"[dim]logs: {Path(found.services[0].log).parent}/<service>.log[/dim]")
     for s in found.services:
-        for line in s.last_words[-5:] if s.last_words else ():
-            say(f"[red]{s.name}[/red] {line}")
+        for line in s.last_words[-5:]:
+            say(f"[red]{s.name}[/red] {escape(line)}")
     if found.note:
         say(f"[yellow]{found.note}[/yellow]")
     addresses(found)

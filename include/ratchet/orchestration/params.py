@@ -57,7 +57,11 @@ def form() -> dict[str, Any]:
             description="Take what lies in the object store now, although this night has pinned its snapshot already.",
         ),
         "reason": Param(
-            "", type="string", maxLength=1000, title="Reason", description="Why this run; it is kept in the ledger."
+            None,  # an empty text would be told as an error by the form
+            type=["null", "string"],
+            maxLength=1000,
+            title="Reason",
+            description="Why this run; it is kept in the ledger.",
         ),
         "overrides": Param({}, title="Overrides", description=_OVERRIDES, **OVERRIDES),
     }
