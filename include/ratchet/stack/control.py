@@ -108,12 +108,15 @@ def up(  # noqa: PLR0913  what can be chosen
             plugins=(plugins or Path(os.environ.get("RATCHET_PLUGINS") or root / "plugins")).resolve(),
             home=home or (Path(os.environ["RATCHET_HOME"]).resolve() if os.environ.get("RATCHET_HOME") else None),
             owner=owner,
+            revision=old.revision if old else 0,
         )
+        asks = run is None or any(s.state not in WELL for s in run.services) or old != plan
+        plan = plan.model_copy(update={"revision": plan.revision + asks})
         ministack(plan.project)  # says what to do where it is missing, before anything starts
         _write_files(folder, plan, secrets)
         if run is None:
             _start_supervisor(folder)
-        elif any(s.state not in WELL for s in run.services) or old != plan:
+        elif asks:
             os.kill(run.supervisor.pid, signal.SIGHUP)
         _await(folder, plan, tell, patience)
     return view(folder)
@@ -233,8 +236,9 @@ def _await(folder: Folder, plan: Plan, tell: Callable[..., None], patience: floa
 
 
 def _covers(run: Run, plan: Plan) -> bool:
+    """Say whether the supervisor has read this plan; what it wrote before may tell of a crash that is being mended."""
     names = {s.name.partition("-")[0] for s in run.services}
-    return set(plan.services) <= names
+    return run.revision == plan.revision and set(plan.services) <= names
 
 
 def _failure(service: ServiceRun) -> ServiceError:

@@ -57,6 +57,7 @@ class Plan(Record):
     plugins: Path
     home: Path | None = None  # RATCHET_HOME, where the user keeps pipelines in a repository of their own
     owner: int | None = None  # a test's process: the stack ends with it
+    revision: int = 0  # counts what `up` asked for, so that it can tell an answer from what was written before
 
 
 @dataclass(frozen=True)

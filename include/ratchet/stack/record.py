@@ -38,6 +38,7 @@ class Run(Record):
     supervisor: ProcessRef
     services: tuple[ServiceRun, ...] = ()
     stopping: bool = False
+    revision: int = 0  # of the plan that it follows
 
     def named(self, name: str) -> ServiceRun | None:
         """Return the service of that name."""

@@ -78,6 +78,7 @@ class Supervisor:
         self._written: Run | None = None
         self._owner: ProcessRef | None = None
         self._sessions: list[ProcessRef] = []  # all that were ever started: a crashed one may have left children
+        self._revision = 0
         self._reload = True
         self._stop = False
         self._pool = ThreadPoolExecutor(max_workers=4, thread_name_prefix="probe")
@@ -110,6 +111,7 @@ class Supervisor:
         if plan is None:
             self._stop = True
             return
+        self._revision = plan.revision
         if plan.owner is not None and self._owner is None:
             self._owner = ProcessRef.of(plan.owner)
         for service in services(self._folder, plan, secrets_of(self._folder)):
@@ -195,6 +197,7 @@ class Supervisor:
             supervisor=self._ref,
             services=tuple(s.record() for s in self._slots.values()),
             stopping=stopping,
+            revision=self._revision,
         )
         if run != self._written and self._folder.root.exists():
             save(self._folder.run, run)
