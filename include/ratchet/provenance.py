@@ -32,7 +32,7 @@ def code_digest() -> str:
     for part in _DECIDE:
         place = root / part
         for path in sorted(place.rglob("*.py")) if place.is_dir() else [place]:
-            if _SHOW in path.parts:
+            if _SHOW in path.relative_to(root).parts:
                 continue
             seen.update(f"{path.relative_to(root).as_posix()}\0".encode())
             seen.update(path.read_bytes())

@@ -21,11 +21,11 @@ def check(params):
     return lambda name, value: params.form()[name].resolve(value)
 
 
-def run(kind="manual", user="alice", start=None):
+def run(kind="manual", user="alice", end=None):
     return SimpleNamespace(
         run_type=kind,
         triggering_user_name=user,
-        data_interval_start=start,
+        data_interval_end=end,
         run_after=datetime(2013, 6, 12, 3, tzinfo=UTC),
     )
 
@@ -86,15 +86,15 @@ def test_every_default_is_allowed(params, check):
 
 def test_cutoff_asked_for_wins(params):
     """The form's cutoff goes before the interval's."""
-    start = datetime(2013, 6, 10, 3, tzinfo=UTC)
-    asked = params.request("p", given(params, cutoff="2013-05-01"), {}, run(start=start))
+    end = datetime(2013, 6, 11, 3, tzinfo=UTC)
+    asked = params.request("p", given(params, cutoff="2013-05-01"), {}, run(end=end))
     assert asked.cutoff == date(2013, 5, 1)
 
 
-def test_cutoff_is_the_start_of_the_interval(params):
-    """A scheduled run or a backfill is the night of the day on which its interval starts."""
-    start = datetime(2013, 6, 10, 3, tzinfo=UTC)
-    assert params.request("p", given(params), None, run(start=start)).cutoff == date(2013, 6, 10)
+def test_cutoff_is_the_last_whole_day_of_the_interval(params):
+    """A scheduled run or a backfill sees all that landed before its interval's end, be it a day or a week."""
+    end = datetime(2013, 6, 11, 3, tzinfo=UTC)
+    assert params.request("p", given(params), None, run(end=end)).cutoff == date(2013, 6, 10)
 
 
 def test_cutoff_of_a_run_without_an_interval(params):

@@ -56,10 +56,17 @@ class MlflowRegistry:
     def start_run(self, pipeline: str, run_key: str, name: str, tags: Mapping[str, str]) -> str:
         """See ``ports.Registry.start_run``."""
         with _translated(f"starting a run of {pipeline}"):
+            self._end_killed(pipeline, run_key)
             run = self.client.create_run(
                 self._experiment(pipeline), run_name=name, tags={**tags, "ratchet.run_key": run_key}
             )
             return str(run.info.run_id)
+
+    def _end_killed(self, pipeline: str, run_key: str) -> None:
+        """Mark what a process that was killed has left running; should it live after all, it ends its run itself."""
+        ours = f"tags.`ratchet.run_key` = '{run_key}' and attributes.status = 'RUNNING'"
+        for run in self.client.search_runs([self._experiment(pipeline)], ours):
+            self.client.set_terminated(run.info.run_id, "KILLED")
 
     def log(
         self,
@@ -282,9 +289,11 @@ def _translated(doing: str, artifact: str | None = None) -> Iterator[None]:
     try:
         yield
     except MlflowException as exc:
-        if artifact and ("404" in str(exc) or exc.error_code == "RESOURCE_DOES_NOT_EXIST"):
+        status = exc.get_http_status_code()
+        gone = exc.error_code == "RESOURCE_DOES_NOT_EXIST" or "404 Client Error" in str(exc)
+        if artifact and gone:
             raise ObjectNotFound(artifact) from exc
-        refused = exc.get_http_status_code() in {400, 401, 403, 404}
+        refused = status in {400, 401, 403, 404}
         raise (ServiceRefused if refused else ServiceError)("MLflow", doing, exc.message[:500]) from exc
     except RatchetError:
         raise

@@ -100,6 +100,8 @@ def land(
 
 
 def _replay(services: Services, cutoffs: list[date]) -> None:
+    from rich.markup import escape
+
     from ratchet.airflow_api import AirflowApi
     from ratchet.demo.replay import replay
 
@@ -107,7 +109,7 @@ def _replay(services: Services, cutoffs: list[date]) -> None:
     with console(stderr=True).status("waiting for Airflow") as status:
         airflow.wait_for_dag(_FEED)
         airflow.unpause(_FEED)
-        found = replay(airflow, services, PIPELINE, cutoffs, say, status.update)
+        found = replay(airflow, services, PIPELINE, cutoffs, lambda words: say(escape(words)), status.update)
     entries = services.ledger.entries(PIPELINE)
     if len(found) < len(cutoffs) or not entries:
         missing = sorted({str(c) for c in cutoffs} - {str(n.request.cutoff) for n in found})
@@ -120,7 +122,7 @@ def _replay(services: Services, cutoffs: list[date]) -> None:
     say(f"[bold]{PIPELINE} is served by version {entries[-1].champion.version}[/bold], and this is how it got there:")
     for entry in entries:
         say(
-            f"  {entry.seq}. {entry.action} of version {entry.champion.version}, cutoff {entry.champion.cutoff}: {'; '.join(entry.reasons)}"
+            f"  {entry.seq}. {entry.action} of version {entry.champion.version}, cutoff {entry.champion.cutoff}: {escape('; '.join(entry.reasons))}"
         )
 
 

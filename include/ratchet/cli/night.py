@@ -99,13 +99,15 @@ def champion(pipeline: Name, *, home: Home = None, as_json: Json = False) -> Non
         }
         print_json({"pipeline": pipeline, **found, "entry": head.seq, "alias": alias})
         return
+    from rich.markup import escape
+
     served = head.champion
     say(
         f"[bold]{pipeline}[/bold] is served by version [bold]{served.version}[/bold] (cutoff {served.cutoff}, run {served.run_key[:12]})"
     )
     say(f"since {head.at}, by {head.actor}, ledger entry {head.seq} ({head.action})")
     for why in head.reasons:
-        say(f"  {why}")
+        say(f"  {escape(why)}")
     if alias != served.version:
         say(
             f"[yellow]the MLflow alias names version {alias}; the next night, or `ratchet reconcile {pipeline}`, sets it right[/yellow]"
@@ -146,10 +148,7 @@ def reconcile(pipeline: Name, *, home: Home = None) -> None:
 
     services = connect_for(pipeline, home)
     entries = services.ledger.entries(pipeline)
-    say(
-        set_right(services, pipeline, entries)
-        or f"{pipeline}: {len(entries)} ledger entries hold, and the alias follows them"
-    )
+    say(set_right(services, pipeline) or f"{pipeline}: {len(entries)} ledger entries hold, and the alias follows them")
 
 
 def check(*, home: Home = None) -> None:

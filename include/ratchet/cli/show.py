@@ -116,11 +116,13 @@ class Watch:
 
     def __call__(self, step: str, message: str) -> None:
         """Show what a step does now."""
+        from rich.markup import escape
+
         if self._status is None:
             return
         if step != self._step:
             self._step = step
             self._status.console.print(f"[bold]{step}[/bold]")
         elif message:
-            self._status.console.print(f"  [dim]{message}[/dim]")
-        self._status.update(f"{step}: {message}" if message else step)
+            self._status.console.print(f"  [dim]{escape(message)}[/dim]")
+        self._status.update(f"{step}: {escape(message)}" if message else step)

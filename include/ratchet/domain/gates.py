@@ -188,6 +188,11 @@ def judge(case: CaseForPromotion, gates: tuple[Gate, ...]) -> Verdict:
         reason = "no champion yet, and no gate of kind 'bound' that could speak for the first one"
         checks.append(Check(name="bootstrap", outcome=Outcome.UNDECIDED, reason=reason))
         outcomes.add(Outcome.UNDECIDED)
+    if (
+        case.champion and case.champion_problem
+    ):  # also where no gate compares with it: what cannot be read is not replaced
+        checks.append(Check(name="champion", outcome=Outcome.UNDECIDED, reason=case.champion_problem))
+        outcomes.add(Outcome.UNDECIDED)
     if Outcome.FAIL in outcomes:
         outcome = Outcome.FAIL
     elif Outcome.UNDECIDED in outcomes or all(check.outcome is not Outcome.PASS for check in checks[: len(gates)]):

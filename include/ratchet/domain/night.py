@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from ratchet.domain.gates import CaseForPromotion, Verdict
 from ratchet.domain.models import ModelVersion
-from ratchet.domain.records import Record
+from ratchet.domain.records import Record, digest
 from ratchet.domain.snapshots import SnapshotDiff
 
 StepName = Literal[
@@ -145,6 +145,7 @@ class PromoteResult(Record):
     promoted: bool
     entry: int | None
     detail: str
+    serves: bool = False  # whether this run's version is the one that serves now
     repaired: str | None = None  # what was wrong with the alias
 
 
@@ -184,6 +185,11 @@ class Night(Record):
     report: ReportResult | None = None
     ended: Ended | None = None
     seconds: dict[str, float] = {}  # by step
+
+    @property
+    def recipe(self) -> str:
+        """What makes two challengers of different nights the same in all but their data."""
+        return digest([self.spec_digest, self.code_digest])
 
     def result(self, step: StepName) -> Record | None:
         """Return what a step found, if it has run."""

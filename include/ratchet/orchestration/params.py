@@ -44,8 +44,8 @@ def form() -> dict[str, Any]:
             type=["null", "string"],
             format="date",
             title="Cutoff",
-            description="The night's date: only what had landed for days up to it is read. Empty: the start of the run's interval, "
-            "or the day before it was triggered.",
+            description="The night's date: only what had landed for days up to it is read. Empty: the day before the run's interval "
+            "ends, or before it was triggered.",
         ),
         "dry_run": Param(
             default=False, type="boolean", title="Dry run", description="Decide everything, change nothing."
@@ -157,16 +157,16 @@ def request(pipeline: str, params: Mapping[str, Any], conf: Mapping[str, Any] | 
 
 
 def _cutoff(asked: str | None, run: Any) -> date:
-    """Resolve the cutoff: what was asked for, the start of the run's interval, or the day before the run."""
+    """Resolve the cutoff: what was asked for, else the last day of the run's interval, else the day before the run.
+
+    The interval ends when the run begins, so a weekly schedule sees the whole week.
+    """
     if asked:
         try:
             return date.fromisoformat(asked)
         except ValueError:
             raise CutoffInvalid(asked) from None
-    if run.data_interval_start:
-        start: date = run.data_interval_start.date()
-        return start
-    before: date = (run.run_after - timedelta(days=1)).date()
+    before: date = ((run.data_interval_end or run.run_after) - timedelta(days=1)).date()
     return before
 
 

@@ -123,7 +123,7 @@ class StepTask(BaseOperator):  # type: ignore[misc, unused-ignore]
     def _announce(self, context: Any, night: Night) -> None:
         """Tell the DAGs that wait for a new champion, or skip where there is none."""
         version = night.register_.version if night.register_ else None
-        if not (night.promote and night.promote.promoted and version):
+        if not (night.promote and night.promote.serves and version):  # a night of the past announces nobody anew
             raise AirflowSkipException(night.promote.detail if night.promote else "not promoted")
         if self.champion is not None:
             context["outlet_events"][self.champion].extra = {

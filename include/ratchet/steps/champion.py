@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ratchet.domain.models import ModelVersion
+from ratchet.errors import RatchetError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -20,13 +21,28 @@ def champion_version(entries: Sequence[LedgerEntry]) -> ModelVersion:
     return ModelVersion(**entries[-1].champion.model_dump())
 
 
-def reconcile(services: Services, pipeline: str, entries: Sequence[LedgerEntry]) -> str | None:
-    """Set the alias right, and say what was wrong with it."""
-    if not entries:
-        return None
-    wanted, found = entries[-1].champion.version, services.registry.alias(pipeline, CHAMPION)
-    if found == wanted:
-        return None
-    services.registry.set_alias(pipeline, CHAMPION, wanted)
-    was = f"pointed at version {found}" if found else "was missing"
-    return f"alias {CHAMPION} {was}, the ledger says version {wanted} (entry {entries[-1].seq}): set right"
+def reconcile(services: Services, pipeline: str) -> str | None:
+    """Set the alias right, and say what was wrong with it.
+
+    The ledger is read again after each move: of two promoters the slower one must not leave its own version behind.
+    """
+    said = None
+    while entries := services.ledger.entries(pipeline):
+        wanted, found = entries[-1].champion.version, services.registry.alias(pipeline, CHAMPION)
+        if found == wanted:
+            break
+        services.registry.set_alias(pipeline, CHAMPION, wanted)
+        was = f"pointed at version {found}" if found else "was missing"
+        said = f"alias {CHAMPION} {was}, the ledger says version {wanted} (entry {entries[-1].seq}): set right"
+    return said
+
+
+def problem_of(error: Exception) -> str:
+    """Say why a model that was registered before cannot be used tonight; what may pass, or is the machine's, goes on.
+
+    Raises:
+        Exception: the error itself, where it says nothing about the model.
+    """
+    if getattr(error, "retryable", False) or isinstance(error, OSError | MemoryError):
+        raise error
+    return str(error) if isinstance(error, RatchetError) else f"{type(error).__name__}: {error}"[:500]

@@ -16,8 +16,9 @@ from ratchet.domain.gates import LOSSES, CaseForPromotion, DayLoss, EvidenceGate
 from ratchet.domain.losses import by_day, row_losses
 from ratchet.domain.night import EvaluateResult
 from ratchet.domain.statistics import Evidence
-from ratchet.errors import NightSkipped, RatchetError
+from ratchet.errors import NightSkipped
 from ratchet.steps import frames
+from ratchet.steps.champion import problem_of
 from ratchet.steps.recorded import recorded
 from ratchet.steps.score import DayScore
 
@@ -50,7 +51,9 @@ class _Scored:
 
 def evaluate(ctx: Context) -> EvaluateResult:
     """Evaluate the challenger on the hold-out, and the champion on as much of it as it has not seen."""
-    return recorded(ctx, "evaluate", EvaluateResult, lambda: _evaluate(ctx))
+    return recorded(
+        ctx, "evaluate", EvaluateResult, lambda: _evaluate(ctx), final=lambda made: made.case.champion_problem is None
+    )
 
 
 def _evaluate(ctx: Context) -> EvaluateResult:
@@ -111,16 +114,9 @@ def _champion(ctx: Context, version: ModelVersion | None) -> tuple[_Scored | Non
         _, files = ctx.services.registry.download(version.mlflow_run_id, version.artifact_digest)
         table = frames.of_days(frames.feature_frame(ctx, files.features), first, ctx.windows.holdout.last)
         scored = _Scored(ctx, files, table)
-    except RatchetError as exc:
-        if exc.retryable:
-            raise
-        return None, f"champion v{version.version}: {exc}"
-    return (
-        scored,
-        None
-        if table.num_rows
-        else f"champion v{version.version} has seen every hold-out day (through {version.seen_through})",
-    )
+    except Exception as exc:  # noqa: BLE001  an old model may fail in ways of its own
+        return None, f"champion v{version.version}: {problem_of(exc)}"
+    return scored, None
 
 
 def _paired(champion: _Scored, challenger: _Scored, loss: Loss) -> tuple[DayLoss, ...]:
@@ -155,7 +151,8 @@ def _slices(ctx: Context, scored: _Scored) -> dict[str, MetricValue]:
 def _league(ctx: Context, champion: ModelVersion, loss: Loss) -> tuple[Evidence, ...]:
     """Return the reign's daily differences: the champion against the newest challenger made before each day."""
     store, name = ctx.services.store, ctx.pipeline.name
-    cutoffs = {v.version: v.cutoff for v in ctx.services.registry.versions(name)}
+    # What other recipes have earned says nothing for tonight's.
+    cutoffs = {v.version: v.cutoff for v in ctx.services.registry.versions(name) if v.recipe == ctx.night.recipe}
     days: dict[date, dict[int, DayScore]] = {}
     for stored in store.list(layout.evidence(name)):
         score = DayScore.model_validate_json(store.get(stored.uri))

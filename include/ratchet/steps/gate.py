@@ -28,7 +28,13 @@ def gate(ctx: Context) -> GateResult:
             verdict=judge(ctx.night.evaluate.case.model_copy(update={"smoke": smoke}), ctx.pipeline.spec.gates)
         )
 
-    result = recorded(ctx, "gate", GateResult, make)
+    def final(_: GateResult) -> bool:
+        """Say whether nothing that a person can mend speaks against the challenger."""
+        assert ctx.night.evaluate
+        assert ctx.night.register_
+        return ctx.night.evaluate.case.champion_problem is None and ctx.night.register_.smoke is None
+
+    result = recorded(ctx, "gate", GateResult, make, final=final)
     assert ctx.night.train
     verdict = result.verdict
     ctx.services.registry.log(

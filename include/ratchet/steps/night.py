@@ -109,7 +109,8 @@ def run_night(
             night = run_step(step, night, pipeline, services, say_of(step))
         except Exception as exc:  # noqa: BLE001  the report is written whatever went wrong; the caller shows the error
             error = error or exc
-            night = failed(night, step, exc)
+            if step != "report":  # a page that could not be written undoes nothing
+                night = failed(night, step, exc)
     return night, error
 
 

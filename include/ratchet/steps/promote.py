@@ -46,12 +46,15 @@ def promote(ctx: Context) -> PromoteResult:
             plan, why = "superseded", f"another run took entry {entry.seq} first"
         else:
             entries = (*entries, entry)
-    repaired = reconcile(services, name, services.ledger.entries(name) if plan == "superseded" else entries)
+    repaired = reconcile(services, name)
     if plan == "superseded":
         return PromoteResult(promoted=False, entry=None, detail=f"superseded: {why}", repaired=repaired)
     ctx.say(f"the champion is version {entries[-1].champion.version} (ledger entry {entries[-1].seq}): {why}")
     mine = next(e.seq for e in reversed(entries) if e.champion.run_key == ctx.run_key)
-    return PromoteResult(promoted=True, entry=mine, detail=why, repaired=repaired if plan == "done" else None)
+    serves = entries[-1].champion.run_key == ctx.run_key
+    return PromoteResult(
+        promoted=True, entry=mine, detail=why, serves=serves, repaired=repaired if plan == "done" else None
+    )
 
 
 def _entry(ctx: Context, head: LedgerEntry | None) -> LedgerEntry:

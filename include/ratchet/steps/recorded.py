@@ -18,7 +18,13 @@ if TYPE_CHECKING:
 
 
 def recorded(
-    ctx: Context, step: StepName, kind: type[R], make: Callable[[], R], undo: Callable[[R, R], None] | None = None
+    ctx: Context,
+    step: StepName,
+    kind: type[R],
+    make: Callable[[], R],
+    *,
+    undo: Callable[[R, R], None] | None = None,
+    final: Callable[[R], bool] = lambda _: True,
 ) -> R:
     """Return the recorded result of a step, or make and record it.
 
@@ -28,24 +34,34 @@ def recorded(
         kind: the result's type.
         make: does the work.
         undo: takes back what ``make`` left behind, when another run of the same night was faster; it is given both results.
+        final: whether the result may stand; one that tells of a fault that a person can mend is made anew the next time.
     """
     store, key = (
         ctx.services.store,
         layout.step(ctx.pipeline.name, ctx.run_key, f"{step}.json", dry_run=ctx.night.request.dry_run),
     )
-    try:
-        found = kind.model_validate_json(store.get(key))
-    except ObjectNotFound:
-        pass
-    else:
+    found = _read(ctx, key, kind)
+    if found is not None:
         ctx.say("done before for this run key; its record is used")
         return found
     made = make()
+    if final(made):
+        try:
+            store.create(key, made.model_dump_json(indent=1).encode())
+        except AlreadyExists:
+            pass
+        else:
+            return made
+    found = _read(ctx, key, kind)
+    if found is None:
+        return made
+    if undo:
+        undo(made, found)
+    return found
+
+
+def _read(ctx: Context, key: str, kind: type[R]) -> R | None:
     try:
-        store.create(key, made.model_dump_json(indent=1).encode())
-    except AlreadyExists:
-        found = kind.model_validate_json(store.get(key))
-        if undo:
-            undo(made, found)
-        return found
-    return made
+        return kind.model_validate_json(ctx.services.store.get(key))
+    except ObjectNotFound:
+        return None

@@ -11,7 +11,6 @@ import numpy as np
 import pyarrow.parquet as pq
 
 from ratchet.domain.night import RegisterResult
-from ratchet.domain.records import digest
 from ratchet.errors import ArtifactTampered, ObjectNotFound
 from ratchet.steps import frames
 from ratchet.steps.champion import CHALLENGER
@@ -31,7 +30,9 @@ def register(ctx: Context) -> RegisterResult:
             ctx.services.registry.delete_version(ctx.pipeline.name, mine.version.version)
             ctx.services.registry.set_alias(ctx.pipeline.name, CHALLENGER, theirs.version.version)
 
-    return recorded(ctx, "register", RegisterResult, lambda: _register(ctx), undo)
+    return recorded(
+        ctx, "register", RegisterResult, lambda: _register(ctx), undo=undo, final=lambda made: made.smoke is None
+    )
 
 
 def _register(ctx: Context) -> RegisterResult:
@@ -47,7 +48,7 @@ def _register(ctx: Context) -> RegisterResult:
             "artifact_digest": night.train.artifact_digest,
             "seen_through": str(night.train.seen_through),
             "cutoff": str(night.request.cutoff),
-            "recipe": digest([night.spec_digest, night.code_digest]),
+            "recipe": night.recipe,
         },
         night.train.mlflow_run_id,
     )

@@ -14,9 +14,8 @@ from ratchet.domain.gates import LOSSES, Loss
 from ratchet.domain.losses import by_day, row_losses
 from ratchet.domain.night import ScoredVersion, ScoreResult
 from ratchet.domain.records import Record
-from ratchet.errors import RatchetError
 from ratchet.steps import frames
-from ratchet.steps.champion import champion_version, reconcile
+from ratchet.steps.champion import champion_version, problem_of, reconcile
 from ratchet.steps.recorded import recorded
 
 if TYPE_CHECKING:
@@ -38,7 +37,9 @@ class DayScore(Record):
 
 def score(ctx: Context) -> ScoreResult:
     """Score each day that has labels now and that no member of the league has scored or learnt from."""
-    return recorded(ctx, "score", ScoreResult, lambda: _score(ctx))
+    return recorded(
+        ctx, "score", ScoreResult, lambda: _score(ctx), final=lambda made: not any(v.problem for v in made.versions)
+    )
 
 
 def _score(ctx: Context) -> ScoreResult:
@@ -49,17 +50,16 @@ def _score(ctx: Context) -> ScoreResult:
         return ScoreResult(champion=None, ledger_length=0, versions=(), rows=0)
     champion = champion_version(entries)
     if not ctx.night.request.dry_run:
-        repaired = reconcile(services, name, entries)
+        repaired = reconcile(services, name)
         if repaired:
             ctx.say(repaired)
-    served = {entry.champion.version for entry in entries}
     predecessor = next((e.champion.version for e in reversed(entries) if e.champion.version != champion.version), None)
     others = [
         v
         for v in services.registry.versions(name)
         if v.version != champion.version and v.cutoff < ctx.night.request.cutoff
     ]
-    newest = [v for v in others if v.version not in served or v.version != predecessor][: ctx.pipeline.spec.league.size]
+    newest = [v for v in others if v.version != predecessor][: ctx.pipeline.spec.league.size]
     league = [champion, *(v for v in others if v.version == predecessor), *newest]
     done = {_place(stored.uri) for stored in services.store.list(layout.evidence(name))}
     scored = [_score_version(ctx, v, done, champion=v.version == champion.version) for v in dict.fromkeys(league)]
@@ -94,10 +94,9 @@ def _score_version(
         losses = {
             loss: by_day(days, row_losses(loss, y, predictions)) for loss in LOSSES[ctx.pipeline.spec.target.task]
         }
-    except RatchetError as exc:
-        if exc.retryable:
-            raise
-        return ScoredVersion(version=version.version, champion=champion, days=(), metrics={}, problem=str(exc)), 0
+    except Exception as exc:  # noqa: BLE001  an old model may fail in ways of its own
+        problem = problem_of(exc)
+        return ScoredVersion(version=version.version, champion=champion, days=(), metrics={}, problem=problem), 0
     met = tuple(next(iter(losses.values())))
     if not ctx.night.request.dry_run:
         for day in met:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pyarrow as pa
 
 from ratchet.domain.night import TrainResult
-from ratchet.errors import DataRejected, NightSkipped
+from ratchet.errors import DataRejected, NightSkipped, Problem, SpecInvalid
 from ratchet.ports import TrainingPlan
 from ratchet.provenance import libraries
 from ratchet.steps import frames
@@ -33,7 +33,7 @@ def train(ctx: Context) -> TrainResult:
         "train",
         TrainResult,
         lambda: _train(ctx),
-        lambda mine, _: ctx.services.registry.discard(mine.mlflow_run_id),
+        undo=lambda mine, _: ctx.services.registry.discard(mine.mlflow_run_id),
     )
 
 
@@ -45,6 +45,7 @@ def _train(ctx: Context) -> TrainResult:
         raise NightSkipped(
             "too_few_rows", f"{rows.num_rows} labelled rows in {days.fit}, window.min_rows is {spec.window.min_rows}"
         )
+    _refuse_unknown_slices(ctx, rows)
     _refuse_infinite(rows)
     training = spec.training
     plan = TrainingPlan(
@@ -121,6 +122,14 @@ def _log(ctx: Context, frame: FeatureFrame, plan: TrainingPlan, fit: Fit) -> str
     registry.log_model(run_id, fit.files)
     registry.finish(run_id)
     return run_id
+
+
+def _refuse_unknown_slices(ctx: Context, rows: pa.Table) -> None:
+    features = [name for name in rows.column_names if name not in {"row_id", "dt", "target"}]
+    for i, name in enumerate(ctx.pipeline.spec.evaluation.slices):
+        if name not in features:
+            words = f"{name!r} is no feature of the query; there are: {', '.join(features)}"
+            raise SpecInvalid([Problem(f"pipelines/{ctx.pipeline.name}.yaml", f"evaluation.slices[{i}]", words)])
 
 
 def _refuse_infinite(rows: pa.Table) -> None:

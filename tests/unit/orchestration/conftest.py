@@ -22,7 +22,7 @@ def context():
         run = SimpleNamespace(
             run_type="manual",
             triggering_user_name="alice",
-            data_interval_start=None,
+            data_interval_end=None,
             conf=conf,
             run_after=datetime(2013, 6, 2, tzinfo=UTC),
             dag_id=ti.dag_id,

@@ -26,7 +26,7 @@ def make_night(verdict=None, promoted=None, approved=None, **request):
         approve=None if approved is None else ApproveResult(required=True, approved=approved, reason="not tonight"),
         promote=None
         if promoted is None
-        else PromoteResult(promoted=promoted, entry=1 if promoted else None, detail="superseded"),
+        else PromoteResult(promoted=promoted, entry=1 if promoted else None, detail="superseded", serves=promoted),
     )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import timedelta
 
 import pytest
-from small_world import NIGHT, QuickTrainer, World
+from small_world import NIGHT, World
 
 from fakes import Killed, MemoryRegistry, Tripwire
 from ratchet.errors import ServiceError
@@ -139,19 +139,11 @@ def test_a_training_that_was_overtaken_is_withdrawn(world):
     assert list(world.registry.runs) == [mine.train.mlflow_run_id]
 
 
-class Grumpy(QuickTrainer):
-    """A machine on which the smoke test does not come to an end."""
-
-    def smoke(self, *_):
-        """Say so."""
-        return "the registered artifact gave no predictions within 300 s"
-
-
 def test_a_registration_that_was_overtaken_keeps_the_version_that_both_found(world):
     """When both machines mean the same version, the slower one must not take it back."""
     night = world.until("register")
     world.store.tripwire = Overtaken(world, night, "register")
-    mine = world.step("register", night, world.machine("cache", Grumpy()))
+    mine = world.step("register", night, world.machine("cache"))
     assert mine.register_ == world.store.tripwire.theirs.register_
     assert [v.version for v in world.registry.versions("small")] == [mine.register_.version.version]
 
