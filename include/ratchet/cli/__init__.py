@@ -39,6 +39,7 @@ def entry() -> None:
     The process ends without Python's clean-up: with Great Expectations loaded, DuckDB's binding takes its own constants for
     leaks then, and prints a page of them under whatever was said.
     """
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # spinning threads starve each other on a shared machine
     try:
         main()
     except SystemExit as exc:

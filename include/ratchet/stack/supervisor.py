@@ -116,7 +116,9 @@ class Supervisor:
             self._owner = ProcessRef.of(plan.owner)
         for service in services(self._folder, plan, secrets_of(self._folder)):
             slot = self._slots.get(service.name)
-            if slot is None or slot.state == "crashed" or service.once:
+            if slot is not None and slot.state == "unhealthy" and slot.ref is not None:  # it lives, but does not answer
+                terminate([slot.ref], _PATIENCE)
+            if slot is None or slot.state in {"crashed", "unhealthy"} or service.once:
                 self._slots[service.name] = _Slot(service, service.log(self._folder.logs))
 
     def _abandoned(self) -> bool:
