@@ -38,7 +38,8 @@ class ByPath(Record):
     by: Literal["path"] = Field(description="The day stands in the key.")
     pattern: str = Field(
         "dt={date}/",
-        description="Part of the key that holds the day; {date} stands for YYYY-MM-DD, {yyyy}, {mm} and {dd} for its parts.",
+        description="Part of the key that holds the day, anywhere below the prefix: `dt={date}/`, `sales_{date}.csv`. {date} stands for "
+        "YYYY-MM-DD, {yyyy}, {mm} and {dd} for its parts; one that stands twice must be the same both times.",
     )
 
     @field_validator("pattern")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from datetime import date
+from functools import cache
 from typing import TYPE_CHECKING
 
 from ratchet.domain import layout
@@ -33,7 +34,7 @@ def snapshot(ctx: Context) -> SnapshotResult:
 
     Raises:
         NightSkipped: ``too_few_partitions``.
-        DataRejected: ``stale``, ``incomplete``, ``changed``, ``bad_key``, or what reading a new object found.
+        DataRejected: ``stale``, ``incomplete``, ``changed``, ``bad_key``, ``unmatched``, or what reading a new object found.
     """
     previous = _pinned(ctx)
     if previous is not None and previous.cutoff == ctx.night.request.cutoff and not ctx.night.request.repin:
@@ -108,36 +109,77 @@ def _make(ctx: Context, previous: Snapshot | None) -> Snapshot:
     }
     tables = {}
     for name, (table, span) in wanted.items():
-        objects = list(_objects(ctx, table, span))
-        ctx.say(f"{name}: {len(objects)} objects in {span}")
+        objects = _objects(ctx, name, table, span)
         tables[name] = tuple(
             sorted(_pins(ctx, table, span, objects, known), key=lambda pin: (str(pin.day or ""), pin.uri))
         )
     return Snapshot(pipeline=spec.name, cutoff=cutoff, window=window, tables=tables)
 
 
-def _objects(ctx: Context, table: Table, span: Span) -> Iterator[tuple[StoredObject, date | None]]:
-    """Yield the table's objects with their days, as far as the key tells that they are wanted."""
-    pattern = _regex(table.partition) if isinstance(table.partition, ByPath) else None
+def _objects(ctx: Context, name: str, table: Table, span: Span) -> list[tuple[StoredObject, date | None]]:
+    """List the table's objects with their days, as far as the key tells that they are wanted.
+
+    Raises:
+        DataRejected: ``bad_key``; ``unmatched`` when there are objects, and the spec fits none of them.
+    """
+    below = len(table.uri.removeprefix("s3://").partition("/")[2] if table.uri.startswith("s3://") else table.uri)
     endings = _ENDINGS[table.format]
+    wanted, matched = [], 0
+    other: list[str] = []  # objects of another ending
+    undated: list[str] = []  # objects whose key does not fit the pattern
     for stored in ctx.services.store.list(table.uri, versions=True):
         key = stored.uri.removeprefix("s3://").partition("/")[2]
-        name = key.rpartition("/")[2]
-        if not name or name.startswith(("_", ".")) or "/_temporary/" in key or not name.lower().endswith(endings):
+        file = key.rpartition("/")[2]
+        if not file or file.startswith(("_", ".")) or "/_temporary/" in key:
             continue  # folder markers, temporary files and what writers leave beside their data
+        if not file.lower().endswith(endings):
+            other.append(stored.uri)
+            continue
         if _CONTROL.search(key) or ".." in key.split("/"):
             raise DataRejected(
                 "bad_key", f"object {stored.uri!r} has a key with control characters or '..'; rename or remove it"
             )
         day = None
-        if pattern:
-            match = pattern.search("/" + key)
+        if isinstance(table.partition, ByPath):
+            match = _match(table.partition.pattern, key[below:])
             if not match:
+                undated.append(stored.uri)
                 continue
             day = _day(match, stored.uri)
-            if day not in span:
-                continue
-        yield stored, day
+        matched += 1
+        if day is None or day in span:
+            wanted.append((stored, day))
+    if not matched and (other or undated):
+        raise DataRejected("unmatched", _unmatched(name, table, other, undated))
+    without = [f"{len(found)} {why}" for found, why in ((other, "of another ending"), (undated, "unmatched")) if found]
+    ctx.say(f"{name}: {len(wanted)} objects in {span}" + (f"; left out: {', '.join(without)}" if without else ""))
+    return wanted
+
+
+def _unmatched(name: str, table: Table, other: list[str], undated: list[str]) -> str:
+    """Say that the spec fits no object of a table, and what to change."""
+    field = "source" if name == "rows" else f"source.tables.{name}"
+    count = len(other) + len(undated)
+    said = [
+        f"none of the {count} objects under {table.uri} is read"
+        if count > 1
+        else f"{table.uri} has one object, which is not read"
+    ]
+    remedies = []
+    if undated:
+        assert isinstance(table.partition, ByPath)
+        said.append(
+            f"{len(undated)} without {field}.partition.pattern {table.partition.pattern!r} in the key below it, such as {undated[0]!r}"
+        )
+        remedies.append(
+            "write the pattern as the keys have it, or use {by: column, column: …} where only the rows are dated"
+        )
+    if other:
+        said.append(
+            f"{len(other)} not ending in {', '.join(_ENDINGS[table.format])} ({field}.format: {table.format}), such as {other[0]!r}"
+        )
+        remedies.append(f"set {field}.format to what the files are, or land them with such an ending")
+    return "; ".join(said) + ". To mend it, " + "; ".join(remedies)
 
 
 def _pins(
@@ -171,22 +213,32 @@ def _within(span: Span, pins: Iterator[Pin] | list[Pin]) -> Iterator[Pin]:
     return (pin for pin in pins if pin.days is None or (pin.days.first <= span.last and pin.days.last >= span.first))
 
 
-def _regex(partition: ByPath) -> re.Pattern[str]:
-    parts = {
-        "{date}": r"(?P<date>\d{4}-\d{2}-\d{2})",
-        "{yyyy}": r"(?P<y>\d{4})",
-        "{mm}": r"(?P<m>\d{2})",
-        "{dd}": r"(?P<d>\d{2})",
-    }
-    text = re.escape(partition.pattern)
-    for name, expression in parts.items():
-        text = text.replace(re.escape(name), expression, 1)
-    return re.compile("/" + text)
+def _match(pattern: str, below: str) -> re.Match[str] | None:
+    """Find the day in the part of a key below the prefix: where a name begins if it can be had there, else anywhere."""
+    text = _regex(pattern)
+    return re.search(f"(?<=/){text}", f"/{below}") or re.search(text, f"/{below}")
+
+
+@cache
+def _regex(pattern: str) -> str:
+    """Return a pattern as a regular expression; a part that stands twice must be the same both times."""
+    parts = {"{yyyy}": ("y", 4), "{mm}": ("m", 2), "{dd}": ("d", 2)}
+    seen = set()
+    text = ""
+    for piece in re.split(r"(\{yyyy\}|\{mm\}|\{dd\})", pattern.replace("{date}", "{yyyy}-{mm}-{dd}")):
+        if piece not in parts:
+            text += re.escape(piece)
+            continue
+        name, digits = parts[piece]
+        text += f"(?P={name})" if name in seen else f"(?P<{name}>[0-9]{{{digits}}})"
+        seen.add(name)
+    before = "(?<![0-9])" if pattern.startswith("{") else ""  # no day is cut out of a longer number
+    after = "(?![0-9])" if pattern.endswith("}") else ""
+    return f"{before}{text}{after}"
 
 
 def _day(match: re.Match[str], uri: str) -> date:
-    groups = match.groupdict()
-    text = groups.get("date") or f"{groups['y']}-{groups['m']}-{groups['d']}"
+    text = "{y}-{m}-{d}".format_map(match.groupdict())
     try:
         return date.fromisoformat(text)
     except ValueError as exc:

@@ -134,6 +134,7 @@ _DATA = {
     "snapshot_gone": "An object that the snapshot pins was deleted. Restore that version, or take what is there now.",
     "stale": "The feed has stopped. Ask the owner of the source when it goes on.",
     "incomplete": "A side table is missing. Land it, or mark it optional in the spec.",
+    "unmatched": "The spec fits none of the objects. Set the partition’s pattern or the format as the reason above says.",
     "bad_key": "Rename or remove the named object.",
     "validation": "Have the data mended at its source; loosen the suite only if it is wrong.",
     "quarantined": "Too many partitions are in quarantine. Have them mended at their source.",

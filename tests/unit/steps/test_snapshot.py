@@ -1,0 +1,84 @@
+"""Snapshots: which objects are a table's, and of which days they are."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+import pytest
+from small_world import FIRST, NIGHT, World, partition
+
+from ratchet.steps.snapshot import _match
+
+
+@pytest.mark.parametrize(
+    ("pattern", "below", "day"),
+    [
+        ("dt={date}/", "dt=2024-01-02/a.csv", "2024-01-02"),
+        ("dt={date}/", "region=eu/dt=2024-01-02/a.csv", "2024-01-02"),
+        ("dt={date}/", "created_dt=2023-05-06/dt=2024-01-02/a.csv", "2024-01-02"),
+        ("{date}.csv", "sales_2024-01-02.csv", "2024-01-02"),
+        ("{date}", "2024-01-02.csv", "2024-01-02"),
+        ("{yyyy}/{mm}/{dd}/", "2024/01/02/a.csv", "2024-01-02"),
+        ("{yyyy}{mm}{dd}", "run_120240102.csv", None),
+        ("{yyyy}{mm}{dd}", "run_202401025.csv", None),
+        ("{date}.csv", "12024-01-02.csv", None),
+        ("{yyyy}/{yyyy}-{mm}-{dd}.csv", "2024/2024-01-02.csv", "2024-01-02"),
+        ("{yyyy}/{date}.csv", "2023/2024-01-02.csv", None),
+        ("{date}/{date}.csv", "2024-01-02/2024-01-03.csv", None),
+        ("dt={date}/", "dt=2024-01/a.csv", None),
+    ],
+)
+def test_a_pattern_finds_the_day_anywhere_below_the_prefix(pattern, below, day):
+    """The day is found where a name begins or within one, never inside a longer number, and a part that stands twice agrees."""
+    match = _match(pattern, below)
+    assert (match and "{y}-{m}-{d}".format_map(match.groupdict())) == day
+
+
+def flat(folder) -> World:
+    """A world whose days lie side by side, each named by its day."""
+    world = World(folder)
+    for i in range((NIGHT - FIRST).days + 1):
+        day = FIRST + timedelta(days=i)
+        world.store.put(f"s3://lake/rows/sales_{day}.parquet", partition(day))
+    return world
+
+
+def test_files_named_by_their_day_are_read(tmp_path):
+    """A pattern need not begin where a name begins."""
+    world = flat(tmp_path)
+    night = world.night(pipeline=world.pipeline(source__partition={"by": "path", "pattern": "{date}.parquet"}))
+    assert (night.outcome, night.snapshot.partitions) == ("promoted", 8)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "words"),
+    [
+        (
+            {},
+            (
+                "none of the 8 objects under s3://lake/rows/ is read; 8 without source.partition.pattern 'dt={date}/' in the key below it, "
+                "such as 's3://lake/rows/sales_2024-03-01.parquet'. To mend it, write the pattern as the keys have it"
+            ),
+        ),
+        (
+            {"source__format": "csv"},
+            (
+                "8 not ending in .csv, .csv.gz (source.format: csv), such as 's3://lake/rows/sales_2024-03-01.parquet'. "
+                "To mend it, set source.format"
+            ),
+        ),
+    ],
+)
+def test_objects_that_the_spec_does_not_fit_reject_the_night(tmp_path, overrides, words):
+    """Objects that are there and all left out are a mistake in the spec, told with the pattern, the endings and a key."""
+    world = flat(tmp_path)
+    night = world.night(pipeline=world.pipeline(**overrides))
+    assert (night.outcome, night.ended.reason) == ("rejected", "unmatched")
+    assert words in night.ended.detail
+
+
+def test_nothing_but_markers_is_no_mistake_in_the_spec(tmp_path):
+    """A prefix that holds markers only has no data yet: the night is skipped."""
+    world = World(tmp_path)
+    world.store.put("s3://lake/rows/_SUCCESS", b"")
+    assert world.night().outcome == "skipped"
