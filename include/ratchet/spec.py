@@ -222,7 +222,8 @@ class PipelineSpec(Record):
     )
     owner: Owner = Field(description="Who answers for the model.")
     schedule: str | None = Field(
-        "0 3 * * *", description="Cron expression in UTC for the nightly run; null for manual runs only."
+        "0 3 * * *",
+        description="Cron expression of five fields, in UTC, for the nightly run; null for manual runs only.",
     )
     start: date = Field(date(2024, 1, 1), description="First cutoff that a backfill may ask for.")
     tags: tuple[str, ...] = Field((), description="Tags of the DAG.")
@@ -238,6 +239,16 @@ class PipelineSpec(Record):
     evaluation: Evaluation = Field(Evaluation(), description="What is looked at beyond the whole hold-out.")
     gates: tuple[Gate, ...] = Field(min_length=1, description="What a challenger must pass; all of them must.")
     approval: Approval = Field(Approval(), description="Whether a person stands between a PASS and the promotion.")
+
+    @field_validator("schedule")
+    @classmethod
+    def _cron(cls, value: str | None) -> str | None:
+        if value is not None and not _comes(value):
+            raise ValueError(
+                "expected a cron expression of five fields that comes to pass (minute, hour, day of month, month, "
+                "day of week), such as 0 3 * * * for 03:00 UTC every day, or null for manual runs only"
+            )
+        return value
 
     @model_validator(mode="after")
     def _gates_fit_task(self) -> PipelineSpec:
@@ -314,6 +325,17 @@ class Pipeline(Record):
             mode="json", include={"format", "columns", "null_values", "delimiter", "partition"}
         )
         return digest({"suite": self.suite, "source": source})
+
+
+def _comes(schedule: str) -> bool:
+    """Say whether cron reads five fields and finds a next time; some that read well, such as February 30, never come."""
+    from croniter import CroniterError, croniter  # noqa: PLC0415  needed only where a spec names a schedule
+
+    try:
+        croniter(schedule).get_next()
+    except CroniterError:
+        return False
+    return len(schedule.split()) == 5  # noqa: PLR2004  croniter knows seconds, years and names such as @daily
 
 
 def default_home() -> Path:

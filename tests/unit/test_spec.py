@@ -218,6 +218,23 @@ def test_a_wrong_value(key, value, message):
 
 
 @pytest.mark.parametrize(
+    "schedule",
+    ["", "nightly", "@daily", "0 3 * *", "0 0 3 * * *", "61 3 * * *", "0 25 * * *", "0 3 30 2 *", "0 3 * * x"],
+)
+def test_a_schedule_that_is_no_cron_expression(schedule):
+    """A schedule that cron would not read, or that never comes, is told with what the five fields are."""
+    said = complaint(changed("schedule", schedule))
+    assert "demo.yaml: schedule: expected a cron expression of five fields" in said
+    assert f"such as 0 3 * * * for 03:00 UTC every day, or null for manual runs only, found {schedule!r}" in said
+
+
+@pytest.mark.parametrize("schedule", ["*/15 3-5 1,15 * MON-FRI", "0 3 29 2 *", "30  4 * jan 7", None])
+def test_a_schedule_that_cron_reads(schedule):
+    """Steps, ranges, lists and names are read, and null means by hand only."""
+    assert parse_spec(changed("schedule", schedule), "demo.yaml").schedule == schedule
+
+
+@pytest.mark.parametrize(
     ("key", "words"),
     [
         ("gates", "gates: is missing: What a challenger must pass"),
