@@ -8,6 +8,7 @@ model twice.
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import threading
@@ -247,10 +248,19 @@ def _common(con: Any, table: str, name: str, kinds: dict[str, list[TableFile]]) 
                 if _widest([*known, kind]) is None:
                     raise DataRejected(
                         "schema",
-                        f"column {name} of table {table} in {file.key}: expected {expected} as in {kinds[expected][0].key}, found {kind}",
+                        f"column {name} of table {table} in {file.key}: expected {expected} as in {kinds[expected][0].key}, found {kind}. {_remedy(table, name, file.key)}",
                     )
                 known.append(kind)
     return _widest(known) or expected
+
+
+def _remedy(table: str, column: str, key: str) -> str:
+    """Say how a column gets one type in all files of a table."""
+    if key.lower().endswith((".parquet", ".pq")):  # they carry their types
+        return "Land the files again with one type"
+    field = "source.columns" if table == "rows" else f"source.tables.{table}.columns"
+    name = column if re.fullmatch(r"[A-Za-z_]\w*", column, re.ASCII) else json.dumps(column, ensure_ascii=False)
+    return f"Its type is told by each file's values unless the spec declares it: `{field}: {{{name}: VARCHAR}}`"
 
 
 def _widest(kinds: Iterable[str]) -> str | None:

@@ -363,9 +363,32 @@ def test_a_column_that_changes_its_type_is_refused(lake):
     rows = two(lake, ROWS, ROWS.set_column(1, "x", pa.array(["1", "2", "3"])))
     with pytest.raises(
         DataRejected,
-        match=r"schema: column x of table rows in rows/b.parquet: expected DOUBLE as in rows/a.parquet, found VARCHAR",
+        match=r"schema: column x of table rows in rows/b.parquet: expected DOUBLE as in rows/a.parquet, found VARCHAR. Land the files again",
     ):
         lake.features("SELECT row_id, x FROM rows", rows=rows)
+
+
+@pytest.mark.parametrize(
+    ("name", "declared"),
+    [("code", "source.columns: {code: VARCHAR}"), ("a code", 'source.columns: {"a code": VARCHAR}')],
+)
+def test_a_column_whose_text_reads_otherwise_in_another_file_is_refused_with_the_remedy(lake, name, declared):
+    """A CSV's column that changes its type is told with the declaration that settles it, and that declaration does settle it."""
+
+    def rows(how):
+        keys = ("rows/a.csv", "rows/b.csv")
+        data = (f"{name}\n007\n".encode(), f"{name}\nA7\n".encode())
+        loaded = [lake.load(text, key, how)[0] for text, key in zip(data, keys, strict=True)]
+        return TableFiles(
+            files=[TableFile(path=path, day=DAY, key=key) for path, key in zip(loaded, keys, strict=True)]
+        )
+
+    query = f'SELECT row_id, "{name}" FROM rows'
+    with pytest.raises(DataRejected, match=r"column .* in rows/b.csv: expected BIGINT") as caught:
+        lake.features(query, target="1", rows=rows(CSV))
+    assert f"`{declared}`" in caught.value.detail
+    frame = lake.features(query, target="1", rows=rows(FileFormat(format="csv", columns={name: "VARCHAR"})))
+    assert frame.table[name].to_pylist() == ["007", "A7"]
 
 
 def test_a_column_that_is_missing_in_one_file_is_refused(lake):
