@@ -6,8 +6,10 @@ Categories are coded here and nowhere else: by their place in the sorted list of
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
+import warnings
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -81,19 +83,22 @@ class XgbTrainer:
         }
         curves: dict[str, dict[str, list[float]]] = {}
         try:
-            booster = xgb.train(
-                params,
-                train,
-                plan.rounds,
-                evals=[(watch, "stop")],
-                early_stopping_rounds=plan.early_stopping_rounds,
-                evals_result=curves,
-                verbose_eval=False,
-            )
+            with warnings.catch_warnings(record=True) as said:
+                warnings.simplefilter("always")
+                booster = xgb.train(
+                    params,
+                    train,
+                    plan.rounds,
+                    evals=[(watch, "stop")],
+                    early_stopping_rounds=plan.early_stopping_rounds,
+                    evals_result=curves,
+                    verbose_eval=False,
+                )
         except (xgb.core.XGBoostError, ValueError, TypeError) as exc:
             raise SpecInvalid(
                 [Problem("spec", "training.params", f"XGBoost refused them: {_first_line(exc)}")]
             ) from exc
+        _refuse_unused(said)
         best = int(booster.best_iteration)
         # Only the rounds that score are kept: whoever loads the booster by other means gets the same predictions.
         kept = booster[: best + 1]
@@ -189,6 +194,16 @@ def labels(schema: ModelSchema, table: pa.Table) -> Floats:
         target = pc.fill_null(codes, -1)
     values: Floats = target.cast(pa.float64(), safe=False).to_numpy()
     return values
+
+
+def _refuse_unused(said: list[warnings.WarningMessage]) -> None:
+    """Refuse parameters that XGBoost did not know: it only warns of them, and a misspelt one would change nothing."""
+    for warning in said:
+        found = re.search(r"Parameters: \{ (.*?) \} are not used", str(warning.message), re.DOTALL)
+        if found:
+            words = f"XGBoost does not use {found[1]} here; look for a misspelling, or remove it"
+            raise SpecInvalid([Problem("spec", "training.params", words)])
+        warnings.warn_explicit(warning.message, warning.category, warning.filename, warning.lineno)
 
 
 def _classes(task: Task, fit: pa.Table) -> tuple[str, ...]:

@@ -42,11 +42,11 @@ class EProcess(Record):
     problem: str | None = None
 
     def nights_left(self, alpha: float) -> int | None:
-        """Project how many more nights a PASS takes, about ``2 ln(1/α) / SNR²`` in all; None when it is not in sight."""
-        if self.signal_to_noise <= 0:
+        """Project how many more nights a PASS takes if E goes on growing as it has; None when it is not in sight."""
+        if self.better <= 1 or not self.days:
             return None
-        nights = -2 * log(alpha) / self.signal_to_noise / self.signal_to_noise
-        return max(1, ceil(nights) - self.days) if nights < _NEVER else None
+        nights = (-log(alpha) - log(self.better)) * self.days / log(self.better)
+        return max(1, ceil(nights)) if nights < _NEVER else None
 
 
 def e_process(evidence: Sequence[Evidence], *, margin: float) -> EProcess:

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING
 from ratchet.domain import layout
 from ratchet.domain.night import SnapshotResult
 from ratchet.domain.snapshots import Pin, Snapshot, difference
-from ratchet.domain.windows import Span
 from ratchet.errors import AlreadyExists, ArtifactTampered, DataRejected, NightSkipped, ObjectChanged, ObjectNotFound
 from ratchet.ports import FileFormat
 from ratchet.spec import ByColumn, ByPath, Table
@@ -19,6 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from ratchet.domain.snapshots import StoredObject
+    from ratchet.domain.windows import Span
     from ratchet.steps.context import Context
 
 _ENDINGS = {
@@ -50,12 +50,18 @@ def snapshot(ctx: Context) -> SnapshotResult:
     return _result(made, previous, reused=False)
 
 
-def accept(ctx: Context, digest: str) -> None:
-    """Note that this night reads this snapshot, so that running it again reads the same."""
+def accept(ctx: Context) -> None:
+    """Note that this night reads its snapshot, so that running it again reads the same.
+
+    Only once a model has been trained on it: a night that was rejected looks at the lake afresh when it is run again.
+    """
     request = ctx.night.request
+    assert ctx.night.snapshot
     if not request.dry_run:
         ctx.services.store.put(
-            layout.pinned(ctx.pipeline.name, ctx.pipeline.scope, request.cutoff), digest.encode(), "text/plain"
+            layout.pinned(ctx.pipeline.name, ctx.pipeline.scope, request.cutoff),
+            ctx.night.snapshot.digest.encode(),
+            "text/plain",
         )
 
 
@@ -105,7 +111,10 @@ def _make(ctx: Context, previous: Snapshot | None) -> Snapshot:
     wanted: dict[str, tuple[Table, Span]] = {"rows": (spec.source, window)}
     wanted.update({name: (table, spec.side_span(table, cutoff)) for name, table in spec.source.tables.items()})
     known = {
-        (pin.uri, pin.etag, pin.version): pin for pins in (previous.tables.values() if previous else ()) for pin in pins
+        (pin.uri, pin.etag, pin.version): pin
+        for pins in (previous.tables.values() if previous else ())
+        for pin in pins
+        if pin.day is not None or pin.days is not None
     }
     tables = {}
     for name, (table, span) in wanted.items():
@@ -203,14 +212,13 @@ def _pins(
     for (stored, day), (path, sha256) in zip(new, fetched, strict=True):
         key = stored.uri.removeprefix("s3://").partition("/")[2]
         _, profile = ctx.services.engine.load(path, sha256, key, file_format(table), date_column(table))
-        days = Span(first=profile.first, last=profile.last) if profile.first and profile.last else None
-        made.append(Pin(**stored.model_dump(), sha256=sha256, day=day, rows=profile.rows, days=days))
+        made.append(Pin(**stored.model_dump(), sha256=sha256, day=day, rows=profile.rows, days=profile.days))
     yield from _within(span, made)
 
 
 def _within(span: Span, pins: Iterator[Pin] | list[Pin]) -> Iterator[Pin]:
-    """Leave out files whose rows' own dates lie outside the span."""
-    return (pin for pin in pins if pin.days is None or (pin.days.first <= span.last and pin.days.last >= span.first))
+    """Leave out files of whose rows' own days none is in the span."""
+    return (pin for pin in pins if pin.days is None or any(day in span for day in pin.days))
 
 
 def _match(pattern: str, below: str) -> re.Match[str] | None:
@@ -275,8 +283,7 @@ def _refuse_thin(ctx: Context, made: Snapshot) -> None:
 def _days(made: Snapshot) -> set[date]:
     days = set(made.days)
     for pin in made.tables["rows"]:
-        if pin.days:
-            days.update(day for day in pin.days.days() if day in made.window)
+        days.update(day for day in pin.days or () if day in made.window)
     return days
 
 

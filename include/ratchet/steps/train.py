@@ -13,6 +13,7 @@ from ratchet.ports import TrainingPlan
 from ratchet.provenance import libraries
 from ratchet.steps import frames
 from ratchet.steps.recorded import recorded
+from ratchet.steps.snapshot import accept
 
 if TYPE_CHECKING:
     from ratchet.ports import FeatureFrame, Fit
@@ -28,13 +29,15 @@ def train(ctx: Context) -> TrainResult:
         NightSkipped: ``too_few_rows``.
         DataRejected: ``one_class``, ``empty``, ``non_finite``.
     """
-    return recorded(
+    made = recorded(
         ctx,
         "train",
         TrainResult,
         lambda: _train(ctx),
         undo=lambda mine, _: ctx.services.registry.discard(mine.mlflow_run_id),
     )
+    accept(ctx)
+    return made
 
 
 def _train(ctx: Context) -> TrainResult:

@@ -11,7 +11,7 @@ from ratchet.domain.records import Record, digest
 from ratchet.domain.snapshots import Pin
 from ratchet.errors import DataRejected
 from ratchet.steps import frames
-from ratchet.steps.snapshot import accept, load
+from ratchet.steps.snapshot import load
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -50,7 +50,6 @@ def validate(ctx: Context) -> ValidateResult:
     }
     quarantined = tuple(_note(ctx, p) for p in partitions if p.content in noted)
     _refuse(ctx, quarantined, len(partitions))
-    accept(ctx, snapshot.digest)
     return ValidateResult(
         checked=len(new),
         cached=len(partitions) - len(new),

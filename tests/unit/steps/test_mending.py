@@ -119,3 +119,24 @@ def test_evidence_of_another_recipe_does_not_count(reigning):
     other = reigning.night(NIGHT + timedelta(days=4), pipeline=reigning.pipeline(training__seed=5))
     assert len(same.evaluate.case.league["log_loss"]) == 2
     assert other.evaluate.case.league["log_loss"] == ()
+
+
+def test_a_hidden_column_that_does_not_exist_is_refused(world):
+    """A misspelt column of `unknown_at_prediction` would hide nothing, so the night says what was meant."""
+    pipeline = world.pipeline(source__unknown_at_prediction=["y", "plaze"])
+    with pytest.raises(SpecInvalid, match=r"unknown_at_prediction\[1\]: .*no column 'plaze'; did you mean 'place'"):
+        world.night(pipeline=pipeline)
+
+
+def test_a_parameter_that_xgboost_does_not_know_is_refused(world):
+    """XGBoost only warns of a misspelt parameter; the night does not go on with another model than was asked for."""
+    with pytest.raises(SpecInvalid, match=r'training\.params: XGBoost does not use "etaa"'):
+        world.night(pipeline=world.pipeline(training__params={"etaa": 0.2}))
+
+
+def test_a_night_rejected_after_validation_reads_the_mended_lake(world):
+    """Only a snapshot that a model was trained on is kept for the night; what was rejected is looked at afresh."""
+    world.land(NIGHT, z=["text"] * 40)
+    assert world.night().ended.reason == "schema"
+    world.land(NIGHT)
+    assert world.night().outcome == "promoted"

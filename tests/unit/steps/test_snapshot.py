@@ -9,6 +9,8 @@ from small_world import FIRST, NIGHT, World, partition
 
 from ratchet.steps.snapshot import _match
 
+DAY = timedelta(days=1)
+
 
 @pytest.mark.parametrize(
     ("pattern", "below", "day"),
@@ -82,3 +84,24 @@ def test_nothing_but_markers_is_no_mistake_in_the_spec(tmp_path):
     world = World(tmp_path)
     world.store.put("s3://lake/rows/_SUCCESS", b"")
     assert world.night().outcome == "skipped"
+
+
+def test_days_in_the_rows_are_counted_as_they_are(tmp_path):
+    """Where rows carry their dates, the days between that have no row are no days of data, and a file of none in the window is left out."""
+    world = World(tmp_path)
+    for name, days in (
+        ("a", [FIRST, NIGHT, FIRST]),
+        ("b", [NIGHT, NIGHT - DAY, NIGHT]),
+        ("c", [FIRST - DAY, NIGHT + DAY]),
+    ):
+        world.store.put(f"s3://lake/rows/{name}.parquet", partition(FIRST, len(days), at=days))
+    pipeline = world.pipeline(source__partition={"by": "column", "column": "at"})
+    night = world.night(pipeline=pipeline)
+    assert night.outcome == "skipped"
+    assert (
+        "3 days of data under s3://lake/rows/ in 2024-03-01 … 2024-03-08, window.min_partitions is 4"
+        in night.reasons[0]
+    )
+    world.store.put("s3://lake/rows/d.parquet", partition(FIRST, 1, at=[FIRST + DAY]))
+    found = world.until("validate", pipeline=pipeline).snapshot
+    assert (found.partitions, found.objects) == (4, 3)
