@@ -67,11 +67,14 @@ class S3Store:
             request_checksum_calculation="when_required",
             response_checksum_validation="when_required",
         )
-        return boto3.client(
+        session = boto3.session.Session()
+        region = os.environ.get("AWS_DEFAULT_REGION") or os.environ.get("AWS_REGION") or session.region_name
+        return session.client(
             "s3",
             endpoint_url=self._endpoint,
             config=config,
-            region_name=os.environ.get("AWS_DEFAULT_REGION") or "us-east-1",
+            # a server of one's own has no regions, but signatures need one; AWS is asked where a bucket lies
+            region_name=region or ("us-east-1" if self._endpoint else None),
         )
 
     def list(self, uri: str, *, versions: bool = False) -> Iterator[StoredObject]:
@@ -237,12 +240,41 @@ class S3Store:
 
     def ensure_bucket(self, bucket: str) -> None:
         """Create a bucket that keeps versions, unless there is one of that name."""
-        with _translated(f"s3://{bucket}", f"creating bucket {bucket}"):
-            if bucket in {found["Name"] for found in self.client.list_buckets()["Buckets"]}:
-                return
-            with contextlib.suppress(self.client.exceptions.BucketAlreadyOwnedByYou):  # another process was faster
-                self.client.create_bucket(Bucket=bucket)
-            self.client.put_bucket_versioning(Bucket=bucket, VersioningConfiguration={"Status": "Enabled"})
+        for tries in range(1, _TRIES + 1):
+            with _translated(f"s3://{bucket}", f"creating bucket {bucket}"):
+                if self._there(bucket) or self._made(bucket):
+                    return
+            time.sleep(_BACKOFF * 2**tries)  # another process was faster, and may not be done yet
+        raise ServiceError("object store", f"creating bucket {bucket}", "it conflicts with others again and again")
+
+    def _there(self, bucket: str) -> bool:
+        """Say whether a bucket exists; to ask for this one alone needs no right to list them all."""
+        from botocore.exceptions import ClientError
+
+        try:
+            self.client.head_bucket(Bucket=bucket)
+        except ClientError as exc:
+            if exc.response["ResponseMetadata"]["HTTPStatusCode"] != 404:  # noqa: PLR2004
+                raise
+            return False
+        return True
+
+    def _made(self, bucket: str) -> bool:
+        """Create a bucket that keeps versions; False when another process is at it."""
+        from botocore.exceptions import ClientError
+
+        region = self.client.meta.region_name
+        place = {} if region in {None, "us-east-1", "aws-global"} else {"LocationConstraint": region}
+        try:
+            self.client.create_bucket(Bucket=bucket, **({"CreateBucketConfiguration": place} if place else {}))
+        except ClientError as exc:
+            code = exc.response["Error"].get("Code")
+            if code == "OperationAborted":
+                return False
+            if code != "BucketAlreadyOwnedByYou":
+                raise
+        self.client.put_bucket_versioning(Bucket=bucket, VersioningConfiguration={"Status": "Enabled"})
+        return True
 
     def _split(self, uri: str) -> tuple[str, str]:
         """Return bucket and key."""
