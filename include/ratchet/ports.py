@@ -90,8 +90,7 @@ class FileProfile(Record):
 
     rows: int
     columns: Mapping[str, str]  # column → DuckDB type, in the file's order
-    first: date | None = None  # range of the date column, where the table has one
-    last: date | None = None
+    days: tuple[date, ...] | None = None  # each once and in order, where the table has a date column
 
 
 class TableFile(Record):

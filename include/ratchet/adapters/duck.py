@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from ratchet.ports import FeatureQuery, FileFormat, TableFile, TableFiles
     from ratchet.spec import Pipeline
 
-_LAYOUT = 1  # of the converted files; another number converts anew
+_LAYOUT = 2  # of the converted files and their profiles; another number converts anew
 _FILE = 1 << 32  # row_id = file × this + row in the file
 _OURS = {"row_id", "dt"}  # a source column of such a name gives way to ours
 _WHOLE = {"TINYINT", "SMALLINT", "INTEGER", "BIGINT", "UTINYINT", "USMALLINT", "UINTEGER"}

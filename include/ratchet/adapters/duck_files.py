@@ -135,9 +135,9 @@ def profile(con: Any, path: Path, key: str, date_column: str | None) -> FileProf
         if date_column is None:
             return FileProfile(rows=con.execute(f"SELECT count(*) FROM {table}").fetchall()[0][0], columns=columns)
         day = day_of(date_column, columns, key)
-        rows, dated, first, last = con.execute(
-            f"SELECT count(*), count({day}), min({day}), max({day}) FROM {table}"
-        ).fetchall()[0]
+        counts = con.execute(f"SELECT {day} AS day, count(*) FROM {table} GROUP BY ALL ORDER BY ALL").fetchall()
+        rows = sum(count for _, count in counts)
+        dated = sum(count for found, count in counts if found is not None)
         if dated < rows:
             bad = con.execute(
                 f"SELECT file_row_number + 1 FROM {table} WHERE {day} IS NULL ORDER BY 1 LIMIT {_SHOWN}"
@@ -148,7 +148,7 @@ def profile(con: Any, path: Path, key: str, date_column: str | None) -> FileProf
             )
     except duckdb.Error as exc:
         raise corrupt(key, first_line(exc)) from exc
-    return FileProfile(rows=rows, columns=columns, first=first, last=last)
+    return FileProfile(rows=rows, columns=columns, days=tuple(found for found, _ in counts))
 
 
 def day_of(column: str, columns: Mapping[str, str], key: str) -> str:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from datetime import date
 from typing import Literal
 
+from pydantic import field_validator
+
 from ratchet.domain.records import Record, digest
 from ratchet.domain.windows import Span
 
@@ -30,7 +32,13 @@ class Pin(Record):
     sha256: str
     day: date | None  # the partition it lands in; None where rows carry their own dates
     rows: int
-    days: Span | None = None  # range of the rows' own dates, where they carry them
+    days: tuple[date, ...] | None = None  # the rows' own days, each once and in order, where they carry them
+
+    @field_validator("days", mode="before")
+    @classmethod
+    def _not_a_range(cls, value: object) -> object:
+        """Forget the range that manifests used to have in this place: which of its days have rows, it does not say."""
+        return None if isinstance(value, dict) else value
 
     @property
     def key(self) -> str:

@@ -136,7 +136,7 @@ def test_gzip_csv_and_json_lines_read_like_plain_ones(lake):
     line = b'{"a": 1, "d": "2024-05-01"}\n{"a": null, "d": "2024-05-03"}\n'
     plain, packed = lake.load(line, "t/a.jsonl", JSONL, "d"), lake.load(gzip.compress(line), "t/a.jsonl.gz", JSONL, "d")
     assert plain[1] == packed[1]
-    assert (plain[1].rows, plain[1].first, plain[1].last) == (2, date(2024, 5, 1), date(2024, 5, 3))
+    assert (plain[1].rows, plain[1].days) == (2, (date(2024, 5, 1), date(2024, 5, 3)))
     assert lake.load(b"a\n1\n")[1] == lake.load(gzip.compress(b"a\n1\n"), "t/a.csv.gz")[1]
 
 
@@ -240,11 +240,11 @@ def test_decompression_bombs_and_huge_rows_are_too_large(lake, monkeypatch):
 
 
 def test_the_date_column_dates_the_file(lake):
-    """First and last day come from dates, timestamps (in UTC) or text that reads as one."""
+    """The days of the rows come from dates, timestamps (in UTC) or text that reads as one."""
     text = b"at,n\n2024-05-01T23:30:00-02:00,1\n2024-05-03,2\n"
-    assert lake.load(text, date_column="at")[1].first == date(2024, 5, 2)
+    assert lake.load(text, date_column="at")[1].days == (date(2024, 5, 2), date(2024, 5, 3))
     table = pa.table({"at": [datetime(2024, 5, 7, 1), datetime(2024, 5, 5)]})  # noqa: DTZ001  naive on purpose
-    assert lake.load(parquet(table), "t/a.parquet", PARQUET, "at")[1].last == date(2024, 5, 7)
+    assert lake.load(parquet(table), "t/a.parquet", PARQUET, "at")[1].days == (date(2024, 5, 5), date(2024, 5, 7))
 
 
 def test_a_date_that_is_none_is_corrupt_with_its_row(lake):
@@ -385,9 +385,9 @@ def test_a_column_whose_text_reads_otherwise_in_another_file_is_refused_with_the
 
     query = f'SELECT row_id, "{name}" FROM rows'
     with pytest.raises(DataRejected, match=r"column .* in rows/b.csv: expected BIGINT") as caught:
-        lake.features(query, target="1", rows=rows(CSV))
+        lake.features(query, target="1", rows=rows(CSV), hidden=())
     assert f"`{declared}`" in caught.value.detail
-    frame = lake.features(query, target="1", rows=rows(FileFormat(format="csv", columns={name: "VARCHAR"})))
+    frame = lake.features(query, target="1", rows=rows(FileFormat(format="csv", columns={name: "VARCHAR"})), hidden=())
     assert frame.table[name].to_pylist() == ["007", "A7"]
 
 

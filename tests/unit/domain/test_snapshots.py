@@ -85,8 +85,13 @@ def test_the_digest_sees_tables_and_window():
 
 def test_the_digest_survives_being_stored():
     """A manifest that is read back has the digest that it was stored under."""
-    made = snapshot(pin(), pin(None, uri="s3://lake/t/x.csv", days=Span(first=DAY, last=DAY)))
+    made = snapshot(pin(), pin(None, uri="s3://lake/t/x.csv", days=(DAY,)))
     assert Snapshot.model_validate_json(made.model_dump_json()).digest == made.digest
+
+
+def test_a_range_of_days_in_an_older_manifest_is_forgotten():
+    """A manifest that told the range of a file's days only is read, and says nothing about which of them have rows."""
+    assert pin(None, days={"first": str(DAY), "last": str(DAY)}).days is None
 
 
 def test_the_difference_names_what_came_changed_and_went():
