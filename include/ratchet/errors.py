@@ -24,11 +24,17 @@ Constructors take facts and own their wording. Each message says what, where, ex
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+
+def without_credentials(text: str) -> str:
+    """Leave out user and password from every address in a text: what is shown, logged or stored must not carry them."""
+    return re.sub(r"(?<=://)[^/?#\s]*@", "", text)
 
 
 class RatchetError(Exception):
@@ -78,7 +84,10 @@ class SettingsInvalid(UsageError):
     """An environment variable or an Airflow connection has an unusable value."""
 
     def __init__(self, name: str, found: str, expected: str) -> None:
-        super().__init__(f"{name}={found!r}: expected {expected}")
+        whose = re.sub(
+            r"^(\w[\w+.-]*://)?.*@", r"\1…@", found, flags=re.DOTALL
+        )  # it need not be an address to hold a password
+        super().__init__(f"{name}={whose!r}: expected {expected}")
 
 
 class DataRejected(RatchetError):
@@ -114,7 +123,7 @@ class ServiceError(RatchetError):
     def __init__(self, service: str, doing: str, cause: object = "") -> None:
         self.service = service
         self.doing = doing
-        super().__init__(f"{service}: {doing} failed" + (f": {cause}" if str(cause) else ""))
+        super().__init__(without_credentials(f"{service}: {doing} failed" + (f": {cause}" if str(cause) else "")))
 
 
 class ServiceRefused(ServiceError):
@@ -184,6 +193,6 @@ class ConditionalWritesIgnored(IntegrityError):
 
     def __init__(self, endpoint: str) -> None:
         super().__init__(
-            f"the object store at {endpoint} ignores conditional writes (If-None-Match: *): two promoters could both win. "
+            f"the object store at {without_credentials(endpoint)} ignores conditional writes (If-None-Match: *): two promoters could both win. "
             "Promotion is refused; use a store that honours them (AWS S3, MinIO, Ceph, ministack)."
         )

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import inspect
 import re
+from pathlib import Path
 
 import pytest
 
 from ratchet import errors
+from ratchet.adapters.mlflow import MlflowRegistry
 from ratchet.errors import (
     AlreadyExists,
     ArtifactTampered,
@@ -25,7 +27,9 @@ from ratchet.errors import (
     SettingsInvalid,
     SpecInvalid,
     UsageError,
+    without_credentials,
 )
+from ratchet.settings import settings
 
 CLASSES = [c for _, c in inspect.getmembers(errors, inspect.isclass) if issubclass(c, RatchetError)]
 DRAWN = {m[2]: len(m[1]) // 4 for m in re.finditer(r"^    ([│├└─ ]*)(\w+)", errors.__doc__ or "", re.MULTILINE)}
@@ -96,3 +100,40 @@ def test_how_an_error_ends_the_command(error, status, retryable):
 def test_messages_carry_the_facts(error, words):
     """What, where, expected, found and what to do stand in the message."""
     assert all(word in str(error) for word in words)
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("http://me:s3cret@mlflow:5000/api", "http://mlflow:5000/api"),
+        ("at https://me:p@ss@host, then http://you:x@other/", "at https://host, then http://other/"),
+        ("http://host/runs/@me and a@b.org", "http://host/runs/@me and a@b.org"),
+    ],
+)
+def test_credentials_are_left_out_of_addresses(text, shown):
+    """User and password go, and nothing else of a text does."""
+    assert without_credentials(text) == shown
+
+
+@pytest.mark.parametrize(
+    "given", ["ftp://me:s3cret@host", "me:s3cret@host:5000", "http:/me:s3cret@host", "ftp://me:s3/cr@et@host"]
+)
+@pytest.mark.parametrize("name", ["MLFLOW_TRACKING_URI", "RATCHET_S3_ENDPOINT"])
+def test_a_wrong_address_is_told_without_its_credentials(name, given):
+    """What is refused as no address may hold a password all the same, in whatever shape."""
+    with pytest.raises(SettingsInvalid) as caught:
+        settings({name: given})
+    said = str(caught.value)
+    assert not re.search("s3cret|s3/cr|me:", said)
+    assert said.startswith(f"{name}='")
+    assert "host" in said
+
+
+def test_what_a_service_says_is_told_without_credentials():
+    """The address that a library puts into its message is not passed on whole, and pages are linked without it."""
+    assert "s3cret" not in str(ServiceError("MLflow", "listing", "API request to http://me:s3cret@host/api failed"))
+    registry = MlflowRegistry("http://me:s3cret@host:5000/", Path())
+    assert registry.version_url("demo", 3) == "http://host:5000/#/models/demo/versions/3"
+    registry._experiments["demo"] = "7"
+    assert registry.run_url("demo", "r") == "http://host:5000/#/experiments/7/runs/r"
+    assert registry.tracking_uri == "http://me:s3cret@host:5000"

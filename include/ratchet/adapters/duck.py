@@ -8,6 +8,7 @@ model twice.
 
 from __future__ import annotations
 
+import difflib
 import json
 import os
 import re
@@ -135,6 +136,7 @@ class DuckEngine:
     def _features(self, con: Any, query: FeatureQuery) -> FeatureFrame:
         tables = {name: self._table(con, name, files) for name, files in query.tables.items()}
         _shut(con, [file.path for table in query.tables.values() for file in table.files])
+        _refuse_strangers(query.hidden, tables["rows"][1])
         visible = {
             name: _visible(columns, query.hidden if name == "rows" else ()) for name, (_, columns) in tables.items()
         }
@@ -195,6 +197,17 @@ def _shut(con: Any, paths: Sequence[Path]) -> None:
     con.execute(f"SET allowed_paths = {literals(paths)}")
     con.execute("SET enable_external_access = false")
     con.execute("SET lock_configuration = true")
+
+
+def _refuse_strangers(hidden: Sequence[str], columns: Mapping[str, str]) -> None:
+    """Refuse a hidden column that the source has not: misspelt, it would hide nothing, and a leak would pass for skill."""
+    known = {name.lower() for name in columns}
+    for i, name in enumerate(hidden):
+        if name.lower() not in known:
+            close = difflib.get_close_matches(name, columns, n=1)
+            hint = f"; did you mean {close[0]!r}?" if close else "."
+            words = f"the source has no column {name!r}{hint} It has {', '.join(columns)}"
+            raise SpecInvalid([Problem("spec", f"source.unknown_at_prediction[{i}]", words)])
 
 
 def _visible(columns: Mapping[str, str], hidden: Sequence[str]) -> dict[str, str]:

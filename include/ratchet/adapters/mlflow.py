@@ -15,7 +15,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ratchet.domain.models import ModelFiles, ModelSchema, ModelVersion, files_digest
-from ratchet.errors import ArtifactTampered, ObjectNotFound, RatchetError, ServiceError, ServiceRefused
+from ratchet.errors import (
+    ArtifactTampered,
+    ObjectNotFound,
+    RatchetError,
+    ServiceError,
+    ServiceRefused,
+    without_credentials,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -36,6 +43,7 @@ class MlflowRegistry:
 
     def __init__(self, tracking_uri: str, cache: Path) -> None:
         self.tracking_uri = tracking_uri.rstrip("/")
+        self._shown = without_credentials(self.tracking_uri)
         self.cache = cache
         self._experiments: dict[str, str] = {}
 
@@ -187,7 +195,7 @@ class MlflowRegistry:
         """
         from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 
-        doing, place = f"downloading the model of run {run_id}", f"{self.tracking_uri} run {run_id} artifact model/data"
+        doing, place = f"downloading the model of run {run_id}", f"{self._shown} run {run_id} artifact model/data"
         with _translated(doing, place):
             uri = self.client.get_run(run_id).info.artifact_uri
             store = get_artifact_repository(uri, self.tracking_uri, self.tracking_uri)
@@ -212,11 +220,11 @@ class MlflowRegistry:
 
     def run_url(self, pipeline: str, run_id: str) -> str:
         """See ``ports.Registry.run_url``."""
-        return f"{self.tracking_uri}/#/experiments/{self._experiment(pipeline)}/runs/{run_id}"
+        return f"{self._shown}/#/experiments/{self._experiment(pipeline)}/runs/{run_id}"
 
     def version_url(self, pipeline: str, version: int) -> str:
         """See ``ports.Registry.version_url``."""
-        return f"{self.tracking_uri}/#/models/{pipeline}/versions/{version}"
+        return f"{self._shown}/#/models/{pipeline}/versions/{version}"
 
     def _experiment(self, pipeline: str) -> str:
         if pipeline not in self._experiments:
