@@ -46,8 +46,6 @@ MODULES = (
     "xgboost",
     "sklearn.metrics",
     "scipy.stats",
-    "matplotlib.figure",
-    "matplotlib.backends.backend_agg",
     "jinja2",
     "yaml",
     "ratchet.spec",
