@@ -76,6 +76,8 @@ class Table(Record):
     @field_validator("uri")
     @classmethod
     def _prefix(cls, value: str) -> str:
+        if ":" in value and not value.startswith("s3://"):
+            raise ValueError("an address begins with s3://, and a bare prefix has no colon")
         if value.startswith("s3://") and not value.removeprefix("s3://").partition("/")[0]:
             raise ValueError("name a bucket: s3://bucket/prefix/")
         return value if value.endswith("/") else value + "/"
