@@ -5,8 +5,6 @@ from __future__ import annotations
 from datetime import date
 from typing import Literal
 
-from pydantic import field_validator
-
 from ratchet.domain.records import Record, digest
 from ratchet.domain.windows import Span
 
@@ -33,12 +31,6 @@ class Pin(Record):
     day: date | None  # the partition it lands in; None where rows carry their own dates
     rows: int
     days: tuple[date, ...] | None = None  # the rows' own days, each once and in order, where they carry them
-
-    @field_validator("days", mode="before")
-    @classmethod
-    def _not_a_range(cls, value: object) -> object:
-        """Forget the range that manifests used to have in this place: which of its days have rows, it does not say."""
-        return None if isinstance(value, dict) else value
 
     @property
     def key(self) -> str:

@@ -44,10 +44,6 @@ class _Scored:
             ctx.pipeline.spec.target.task, self.y, self.predictions
         )
 
-    def losses(self, loss: Loss) -> dict[str, tuple[int, float]]:
-        """Return rows and mean loss by day."""
-        return by_day(self.days, row_losses(loss, self.y, self.predictions))
-
 
 def evaluate(ctx: Context) -> EvaluateResult:
     """Evaluate the challenger on the hold-out, and the champion on as much of it as it has not seen."""

@@ -111,10 +111,7 @@ def _make(ctx: Context, previous: Snapshot | None) -> Snapshot:
     wanted: dict[str, tuple[Table, Span]] = {"rows": (spec.source, window)}
     wanted.update({name: (table, spec.side_span(table, cutoff)) for name, table in spec.source.tables.items()})
     known = {
-        (pin.uri, pin.etag, pin.version): pin
-        for pins in (previous.tables.values() if previous else ())
-        for pin in pins
-        if pin.day is not None or pin.days is not None
+        (pin.uri, pin.etag, pin.version): pin for pins in (previous.tables.values() if previous else ()) for pin in pins
     }
     tables = {}
     for name, (table, span) in wanted.items():

@@ -89,11 +89,6 @@ def test_the_digest_survives_being_stored():
     assert Snapshot.model_validate_json(made.model_dump_json()).digest == made.digest
 
 
-def test_a_range_of_days_in_an_older_manifest_is_forgotten():
-    """A manifest that told the range of a file's days only is read, and says nothing about which of them have rows."""
-    assert pin(None, days={"first": str(DAY), "last": str(DAY)}).days is None
-
-
 def test_the_difference_names_what_came_changed_and_went():
     """Added, corrected and removed objects are told by key; a day that has left the window is no removal."""
     old, kept, gone = WINDOW.first - timedelta(days=1), WINDOW.first, WINDOW.first + timedelta(days=1)
