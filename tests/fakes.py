@@ -213,6 +213,7 @@ class MemoryRegistry:
         self.runs: dict[str, _Run] = {}
         self._versions: dict[str, dict[int, ModelVersion]] = {}
         self._aliases: dict[str, dict[str, int]] = {}
+        self._anchors: dict[str, dict[int, str]] = {}
         self._runs_made = itertools.count(1)
         self._newest: dict[str, int] = {}
         self._lock = threading.Lock()
@@ -317,6 +318,15 @@ class MemoryRegistry:
         self.tripwire("set_alias", f"{alias} {version}")
         self._aliases.setdefault(pipeline, {})[alias] = version
 
+    def anchors(self, pipeline: str) -> Mapping[int, str]:
+        """See ``ports.Registry.anchors``."""
+        return dict(self._anchors.get(pipeline, {}))
+
+    def anchor(self, pipeline: str, seq: int, entry_hash: str) -> None:
+        """See ``ports.Registry.anchor``."""
+        self.tripwire("anchor", f"{pipeline} {seq}")
+        self._anchors.setdefault(pipeline, {})[seq] = entry_hash
+
     def run_url(self, pipeline: str, run_id: str) -> str:
         """See ``ports.Registry.run_url``."""
         return f"memory://{pipeline}/{run_id}"
@@ -330,6 +340,7 @@ class MemoryRegistry:
         self.runs = {key: dataclasses.replace(run, model=dict(run.model)) for key, run in other.runs.items()}
         self._versions = {name: dict(made) for name, made in other._versions.items()}
         self._aliases = {name: dict(made) for name, made in other._aliases.items()}
+        self._anchors = {name: dict(made) for name, made in other._anchors.items()}
         self._newest = dict(other._newest)
         self._runs_made = itertools.count(1000)
 

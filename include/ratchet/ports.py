@@ -270,6 +270,12 @@ class Registry(Protocol):
     def set_alias(self, pipeline: str, alias: str, version: int) -> None:
         """Point an alias at a version."""
 
+    def anchors(self, pipeline: str) -> Mapping[int, str]:
+        """Return the hashes of ledger entries that are kept with the registered model, by entry number."""
+
+    def anchor(self, pipeline: str, seq: int, entry_hash: str) -> None:
+        """Keep the hash of a ledger entry with the registered model."""
+
     def run_url(self, pipeline: str, run_id: str) -> str:
         """Return the address of a run's page."""
 
@@ -287,8 +293,8 @@ class Ledger(Protocol):
             LedgerBroken: the chain does not hold.
         """
 
-    def append(self, entry: LedgerEntry) -> None:
-        """Append by conditional put.
+    def append(self, entry: LedgerEntry) -> LedgerEntry:
+        """Seal an entry, sign it where there is a key, append it by conditional put, and return it as it is stored.
 
         Raises:
             AlreadyExists: somebody else has taken that number.

@@ -12,7 +12,7 @@ from datetime import date
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, StrictFloat, StrictInt, ValidationError, field_validator, model_validator
+from pydantic import Field, StrictBool, StrictFloat, StrictInt, ValidationError, field_validator, model_validator
 
 from ratchet.domain.gates import LOSSES, METRICS, BoundGate, ChampionGate, EvidenceGate, Gate
 from ratchet.domain.models import Task
@@ -194,7 +194,7 @@ class Training(Record):
 class League(Record):
     """Who scores each new day in shadow, beside the champion."""
 
-    size: StrictInt = Field(3, ge=0, le=30, description="How many of the last challengers score each new day.")
+    size: StrictInt = Field(7, ge=0, le=30, description="How many of the last challengers score each new day.")
 
 
 class Evaluation(Record):
@@ -203,14 +203,84 @@ class Evaluation(Record):
     slices: tuple[str, ...] = Field((), description="Feature columns by whose values metrics are also given.")
 
 
-class Approval(Record):
-    """Whether a person stands between a PASS and the promotion."""
+ApprovalWhen = Literal["always", "bootstrap", "override", "small_gain", "slice_worse"]
 
-    required: Literal["never", "always"] = Field("never", description="When a person must approve in the Airflow UI.")
+
+class Approval(Record):
+    """When a person stands between a PASS and the promotion."""
+
+    when: tuple[ApprovalWhen, ...] = Field(
+        (),
+        description="When a person must approve in the Airflow UI: always; for the first champion (bootstrap); when an "
+        "UNDECIDED is overridden (override); when the gain is less than small_gain; when a slice got worse. Never by default.",
+    )
+    small_gain: StrictFloat = Field(
+        0.0,
+        ge=0,
+        allow_inf_nan=False,
+        description="A mean daily gain over the champion below this, in units of the gate's loss, counts as small.",
+    )
     approvers: tuple[str, ...] = Field(
         (), description="Airflow users who may; with none named, anybody who may act on the DAG."
     )
     timeout_hours: StrictFloat = Field(12.0, gt=0, description="No answer within this time means no.")
+
+
+class Override(Record):
+    """Who may promote a challenger whose verdict is UNDECIDED."""
+
+    allowed: tuple[str, ...] = Field(
+        (),
+        description="Users who may, with a reason; nobody by default. A FAIL, a failed smoke test or a wrong digest can never be overridden.",
+    )
+
+
+class Rollback(Record):
+    """How the champion is watched once it serves, and when it is sent back without a person."""
+
+    automatic: StrictBool = Field(
+        default=False, description="Roll back without a person; otherwise only an alert is raised."
+    )
+    evidence: StrictFloat = Field(
+        10.0,
+        gt=1,
+        allow_inf_nan=False,
+        description="Roll back when the evidence (E) that the champion is worse than its predecessor in shadow reaches this.",
+    )
+    wrong_alarms_per_quarter: StrictFloat = Field(
+        0.1,
+        gt=0,
+        lt=91,
+        description="Of a streak of automatic refreshes, watched against the last champion that was proved: false alarms a quarter.",
+    )
+    min_days: StrictInt = Field(5, ge=1, description="Fewer days of evidence than this never decide.")
+    calibration: tuple[StrictFloat, StrictFloat] | None = Field(
+        None,
+        description="Circuit breaker: roll back at once when mean prediction over mean label of the newest day leaves these bounds.",
+        examples=[[0.4, 2.5]],
+    )
+    base_rate: tuple[StrictFloat, StrictFloat] | None = Field(
+        None,
+        description="Circuit breaker: roll back at once when the champion's mean prediction on the newest day leaves these bounds.",
+        examples=[[0.02, 0.9]],
+    )
+    min_rows: StrictInt = Field(100, ge=1, description="A day of fewer rows does not trip a circuit breaker.")
+
+    @field_validator("calibration", "base_rate")
+    @classmethod
+    def _ordered(cls, value: tuple[float, float] | None) -> tuple[float, float] | None:
+        if value is not None and not value[0] < value[1]:
+            raise ValueError("expected two numbers, the lower bound first")
+        return value
+
+
+class Retention(Record):
+    """What `ratchet prune` keeps beyond what champions, past and present, and the ledger need."""
+
+    versions: StrictInt = Field(
+        30, ge=0, description="The newest so many model versions, with their runs and snapshots."
+    )
+    days: StrictInt = Field(90, ge=0, description="Everything of nights whose cutoff is no older than this.")
 
 
 class PipelineSpec(Record):
@@ -240,7 +310,10 @@ class PipelineSpec(Record):
     league: League = Field(League(), description="Who scores each new day in shadow.")
     evaluation: Evaluation = Field(Evaluation(), description="What is looked at beyond the whole hold-out.")
     gates: tuple[Gate, ...] = Field(min_length=1, description="What a challenger must pass; all of them must.")
-    approval: Approval = Field(Approval(), description="Whether a person stands between a PASS and the promotion.")
+    approval: Approval = Field(Approval(), description="When a person stands between a PASS and the promotion.")
+    override: Override = Field(Override(), description="Who may promote a challenger whose verdict is UNDECIDED.")
+    rollback: Rollback = Field(Rollback(), description="How the champion is watched once it serves.")
+    retention: Retention = Field(Retention(), description="What `ratchet prune` keeps beyond what is needed.")
 
     @field_validator("schedule")
     @classmethod
@@ -295,6 +368,20 @@ class PipelineSpec(Record):
         return Span(first=date.fromordinal(whole.first.toordinal() - table.days_before), last=whole.last)
 
 
+_DECIDES_NOTHING = {
+    "description",
+    "owner",
+    "schedule",
+    "start",
+    "tags",
+    "approval",
+    "override",
+    "rollback",
+    "retention",
+}
+_DECIDES_MODEL = {"source", "window", "validation", "target", "training"}
+
+
 class Pipeline(Record):
     """A spec with the suite and the SQL that it names: all that the user wrote."""
 
@@ -309,8 +396,14 @@ class Pipeline(Record):
 
     @property
     def digest(self) -> str:
-        """The sha256 of everything in the spec, suite and SQL that a result can depend on."""
-        content = self.spec.model_dump(mode="json", exclude={"description", "owner", "schedule", "start", "tags"})
+        """The sha256 of everything in the spec, suite and SQL that a verdict can depend on."""
+        content = self.spec.model_dump(mode="json", exclude=_DECIDES_NOTHING)
+        return digest({"spec": content, "suite": self.suite, "sql": self.sql})
+
+    @property
+    def recipe(self) -> str:
+        """The sha256 of what decides the model, apart from the data and the code: two nights of one recipe differ by these only."""
+        content = self.spec.model_dump(mode="json", include=_DECIDES_MODEL)
         return digest({"spec": content, "suite": self.suite, "sql": self.sql})
 
     @property

@@ -36,6 +36,7 @@ def entry(after: LedgerEntry | None = None, actor: str = "me", pipeline: str = "
         pipeline=pipeline,
         action="promote" if after else "bootstrap",
         champion=champion,
+        judged_through=DAY,
         verdict="v",
         reasons=("ü: good",),
         actor=actor,

@@ -115,7 +115,7 @@ def test_an_empty_approve_costs_nothing(dag):
 def test_approval_asks_a_person(home, tmp_path, parse):
     """Where the spec asks for a person, approve waits for one of those named, and no answer means no."""
     spec = home / "pipelines" / "flight_delay.yaml"
-    spec.write_text(spec.read_text() + "\napproval: {required: always, approvers: [uma], timeout_hours: 3}\n")
+    spec.write_text(spec.read_text() + "\napproval: {when: [always], approvers: [uma], timeout_hours: 3}\n")
     (tmp_path / "dags").mkdir()
     (tmp_path / "dags" / "flight_delay.py").write_text(STUB.format(name="flight_delay"))
     bag = parse(tmp_path / "dags")

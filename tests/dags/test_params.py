@@ -50,7 +50,7 @@ def given(params, **values):
         ("overrides", {"window.days": 1}, "1 is less than the minimum of 3"),
         ("overrides", {"validation.on_critical": "ignore"}, "is not one of ['quarantine', 'reject']"),
         ("overrides", {"gates": []}, "'gates' does not match"),
-        ("overrides", {"approval.required": "never"}, "does not match"),
+        ("overrides", {"approval.when": []}, "does not match"),
         ("overrides", {"target.sql": "read_text('/etc/hostname')"}, "does not match"),
         ("overrides", {"source.uri": "s3://elsewhere/"}, "does not match"),
     ],

@@ -154,7 +154,7 @@ def test_a_misspelt_key(key, value, message):
         ),
         ("gates.0.metric", "aucc", "gates[0].metric: found 'aucc'; did you mean 'auc'? choices: auc, pr_auc,"),
         ("validation.on_critical", "ignore", "validation.on_critical: found 'ignore'; choices: quarantine, reject"),
-        ("approval.required", "sometimes", "approval.required: found 'sometimes'; choices: never, always"),
+        ("approval.when", ["sometimes"], "approval.when[0]: found 'sometimes'; choices: always, bootstrap"),
         ("training.device", "gpu", "training.device: found 'gpu'; did you mean 'cpu'? choices: cpu, cuda"),
     ],
 )
@@ -313,7 +313,7 @@ def test_the_defaults_are_those_of_the_words():
     """What a spec leaves out has the documented default."""
     spec = parse_spec(yaml.safe_dump(SPEC), "demo.yaml")
     assert spec.schedule == "0 3 * * *"
-    assert spec.league.size == 3
+    assert spec.league.size == 7
     assert spec.validation.on_critical == "quarantine"
     assert spec.source.tables["weather"].partition.by == "path"
     assert spec.windows(date(2024, 1, 31)).holdout.first == date(2024, 1, 27)

@@ -32,6 +32,8 @@ class ObjectLedger:
                 ) from exc
         return verified(pipeline, found)
 
-    def append(self, entry: LedgerEntry) -> None:
+    def append(self, entry: LedgerEntry) -> LedgerEntry:
         """See ``ports.Ledger.append``."""
-        self._store.create(layout.ledger_entry(entry.pipeline, entry.seq), entry.model_dump_json(indent=1).encode())
+        made = entry.sealed()
+        self._store.create(layout.ledger_entry(made.pipeline, made.seq), made.model_dump_json(indent=1).encode())
+        return made

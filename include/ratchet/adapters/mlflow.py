@@ -28,7 +28,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
 _FILES = ("booster.ubj", "features.sql", "schema.json")
-_TAGS = ("run_key", "artifact_digest", "seen_through", "cutoff", "recipe")
+_TAGS = ("run_key", "artifact_digest", "seen_through", "cutoff", "recipe", "recipe_spec")
+_ANCHOR = "ratchet.ledger."  # followed by an entry's number: a tag of the registered model
 _SCORING_NEEDS = ("duckdb", "numpy", "pandas", "pyarrow", "pydantic", "xgboost")
 _MOST_PARAMS = 100  # MLflow takes no more in one request
 
@@ -217,6 +218,22 @@ class MlflowRegistry:
         """See ``ports.Registry.set_alias``."""
         with _translated(f"pointing alias {alias} of {pipeline} at version {version}"):
             self.client.set_registered_model_alias(pipeline, alias, str(version))
+
+    def anchors(self, pipeline: str) -> Mapping[int, str]:
+        """See ``ports.Registry.anchors``."""
+        with _translated(f"reading the ledger anchors of {pipeline}"):
+            self._ensure_model(pipeline)
+            tags: Mapping[str, str] = self.client.get_registered_model(pipeline).tags
+        return {
+            int(name.removeprefix(_ANCHOR)): value
+            for name, value in tags.items()
+            if name.startswith(_ANCHOR) and name.removeprefix(_ANCHOR).isdigit()
+        }
+
+    def anchor(self, pipeline: str, seq: int, entry_hash: str) -> None:
+        """See ``ports.Registry.anchor``."""
+        with _translated(f"anchoring ledger entry {seq} of {pipeline}"):
+            self.client.set_registered_model_tag(pipeline, f"{_ANCHOR}{seq:08d}", entry_hash)
 
     def run_url(self, pipeline: str, run_id: str) -> str:
         """See ``ports.Registry.run_url``."""

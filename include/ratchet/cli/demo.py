@@ -104,6 +104,7 @@ def _replay(services: Services, cutoffs: list[date]) -> None:
 
     from ratchet.airflow_api import AirflowApi
     from ratchet.demo.replay import replay
+    from ratchet.domain.ledger import champion_of
 
     airflow = AirflowApi(*(os.environ[f"RATCHET_AIRFLOW_{name}"] for name in ("URL", "USER", "PASSWORD")))
     with console(stderr=True).status("waiting for Airflow") as status:
@@ -119,11 +120,13 @@ def _replay(services: Services, cutoffs: list[date]) -> None:
             f"no record of {', '.join(missing) or 'a promotion'}; look at the runs in Airflow",
         )
     say("")
-    say(f"[bold]{PIPELINE} is served by version {entries[-1].champion.version}[/bold], and this is how it got there:")
+    served = champion_of(entries)
+    say(
+        f"[bold]{PIPELINE} is served by version {served.version if served else None}[/bold], and this is how it got there:"
+    )
     for entry in entries:
-        say(
-            f"  {entry.seq}. {entry.action} of version {entry.champion.version}, cutoff {entry.champion.cutoff}: {escape('; '.join(entry.reasons))}"
-        )
+        of = f" of version {entry.champion.version}, cutoff {entry.champion.cutoff}" if entry.champion else ""
+        say(f"  {entry.seq}. {entry.action}{of}: {escape('; '.join(entry.reasons) or entry.reason)}")
 
 
 def _landed(landed: Landed) -> None:

@@ -84,29 +84,30 @@ def run(  # noqa: PLR0913  a command's options
 
 def champion(pipeline: Name, *, home: Home = None, as_json: Json = False) -> None:
     """Say which version serves, since when and why."""
+    from ratchet.domain.ledger import champion_of, reign
+
     services = connect_for(pipeline, home)
     entries = services.ledger.entries(pipeline)
-    if not entries:
+    served, since = champion_of(entries), reign(entries)
+    if served is None or since is None:
         nobody = {"pipeline": pipeline, "version": None, "run_key": None}
         print_json(nobody) if as_json else say(f"{pipeline} has no champion yet")
         return
-    head = entries[-1]
     alias = services.registry.alias(pipeline, "champion")
     if as_json:
         found = {
-            **head.model_dump(mode="json", include={"action", "at", "actor", "reason", "reasons"}),
-            **head.champion.model_dump(mode="json"),
+            **since.model_dump(mode="json", include={"action", "at", "actor", "reason", "reasons"}),
+            **served.model_dump(mode="json"),
         }
-        print_json({"pipeline": pipeline, **found, "entry": head.seq, "alias": alias})
+        print_json({"pipeline": pipeline, **found, "entry": since.seq, "alias": alias})
         return
     from rich.markup import escape
 
-    served = head.champion
     say(
         f"[bold]{pipeline}[/bold] is served by version [bold]{served.version}[/bold] (cutoff {served.cutoff}, run {served.run_key[:12]})"
     )
-    say(f"since {head.at}, by {head.actor}, ledger entry {head.seq} ({head.action})")
-    for why in head.reasons:
+    say(f"since {since.at}, by {since.actor}, ledger entry {since.seq} ({since.action})")
+    for why in since.reasons:
         say(f"  {escape(why)}")
     if alias != served.version:
         say(
@@ -144,10 +145,11 @@ def history(
 
 def reconcile(pipeline: Name, *, home: Home = None) -> None:
     """Verify the ledger and set the MLflow alias right."""
+    from ratchet.steps import turns
     from ratchet.steps.champion import reconcile as set_right
 
     services = connect_for(pipeline, home)
-    entries = services.ledger.entries(pipeline)
+    entries = turns.read(services, pipeline)
     say(set_right(services, pipeline) or f"{pipeline}: {len(entries)} ledger entries hold, and the alias follows them")
 
 

@@ -68,6 +68,8 @@ def tell(night: Night) -> None:
 
 def night_json(night: Night, services: Services | None = None) -> dict[str, Any]:
     """Return what ``--json`` promises of a night; with services, also who serves now."""
+    from ratchet.domain.ledger import champion_of
+
     request, snapshot = night.request, night.snapshot
     found: dict[str, Any] = {
         "pipeline": request.pipeline,
@@ -90,8 +92,7 @@ def night_json(night: Night, services: Services | None = None) -> dict[str, Any]
         "report": night.report.page if night.report else None,
     }
     if services is not None:
-        entries = services.ledger.entries(request.pipeline)
-        serving = entries[-1].champion if entries else None
+        serving = champion_of(services.ledger.entries(request.pipeline))
         found["champion"] = {"version": serving.version, "run_key": serving.run_key} if serving else None
     return found
 

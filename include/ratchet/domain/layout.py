@@ -63,6 +63,36 @@ def evidence(pipeline: str) -> str:
     return f"evidence/{pipeline}/"
 
 
+def recipe(pipeline: str, recipe_spec: str) -> str:
+    """Key of a recipe as it was declared, so that it can be fitted again when it no longer stands in the home."""
+    return f"recipes/{pipeline}/{recipe_spec}.json"
+
+
+def trial_day(pipeline: str, reign: int, recipe: str, day: date) -> str:
+    """Key of one day of a trial: a recipe against the champion's, or refreshing against holding."""
+    return f"{trial(pipeline, reign, recipe)}{day}.json"
+
+
+def trial(pipeline: str, reign: int, recipe: str) -> str:
+    """Prefix of all days of a recipe's trial in one reign."""
+    return f"{trials(pipeline)}{reign:08d}/{recipe[:16]}/"
+
+
+def trials(pipeline: str) -> str:
+    """Prefix of all trials."""
+    return f"trials/{pipeline}/"
+
+
+def fleet_member(fleet: str, pipeline: str) -> str:
+    """Key of where one pipeline's evidence stands, for the fleet that shares its false promotions."""
+    return f"{fleet_members(fleet)}{pipeline}.json"
+
+
+def fleet_members(fleet: str) -> str:
+    """Prefix of a fleet."""
+    return f"fleets/{fleet}/"
+
+
 def step(pipeline: str, run_key: str, name: str, *, dry_run: bool) -> str:
     """Key of a step's result for one run; written once."""
     return f"{'dry-runs' if dry_run else 'runs'}/{pipeline}/{run_key}/{name}"

@@ -66,5 +66,6 @@ class ModelVersion(Record):
     artifact_digest: str
     seen_through: date  # the newest day that its fit or early stopping met
     cutoff: date
-    recipe: str = ""  # digest of spec and code: two versions of one recipe differ by data only
+    recipe: str = ""  # digest of what decided the model, code included: two versions of one recipe differ by data only
+    recipe_spec: str = ""  # the same without the code
     created: str = ""  # ISO 8601, as the registry says

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import date
 from typing import Any, Literal
 
-from ratchet.domain.gates import CaseForPromotion, Verdict
+from ratchet.domain.gates import CaseForPromotion, Loss, Verdict
 from ratchet.domain.models import ModelVersion
 from ratchet.domain.records import Record, digest
 from ratchet.domain.snapshots import SnapshotDiff
@@ -35,6 +35,7 @@ class NightRequest(Record):
     cutoff: date
     dry_run: bool = False  # decide everything, change nothing
     repin: bool = False  # take what lies in the store now, although this night has a snapshot already
+    override: bool = False  # promote although the verdict is UNDECIDED, where the spec lets the actor
     reason: str = ""
     actor: str = "schedule"
     overrides: dict[str, Any] = {}  # spec values by dotted key
@@ -82,13 +83,27 @@ class ScoredVersion(Record):
     problem: str | None = None
 
 
+class DayScore(Record):
+    """One version's losses on one day: what the evidence is made of."""
+
+    day: date
+    version: int
+    run_key: str
+    rows: int
+    losses: dict[Loss, float]  # means over the day's rows
+
+
 class ScoreResult(Record):
     """What the league made of the newest labelled days, before anything learnt from them."""
 
     champion: ModelVersion | None
-    ledger_length: int  # what the verdict will have been judged against
+    reign: (
+        int  # number of the ledger entry by which the champion serves: what the verdict will have been judged against
+    )
     versions: tuple[ScoredVersion, ...]
     rows: int
+    scores: tuple[DayScore, ...] = ()  # of these days; a dry run stores none of them
+    rolled_back: str | None = None  # why the champion was sent back tonight, and to whom
 
 
 class TrainResult(Record):
@@ -125,9 +140,12 @@ class RegisterResult(Record):
 
 
 class GateResult(Record):
-    """The decision."""
+    """The decision, and whom it is about."""
 
     verdict: Verdict
+    candidate: ModelVersion | None = None  # whom a PASS promotes; tonight's challenger, or one that shadowed longer
+    action: Literal["bootstrap", "promote", "refresh"] = "promote"
+    certified: str = ""  # the recipe whose refreshing this verdict proves to beat holding
 
 
 class ApproveResult(Record):
@@ -135,6 +153,7 @@ class ApproveResult(Record):
 
     required: bool
     approved: bool
+    why: tuple[str, ...] = ()  # which conditions of the spec asked for a person
     who: str = ""
     reason: str = ""
 
@@ -145,6 +164,7 @@ class PromoteResult(Record):
     promoted: bool
     entry: int | None
     detail: str
+    version: int | None = None  # who was promoted; not always tonight's challenger
     serves: bool = False  # whether this run's version is the one that serves now
     repaired: str | None = None  # what was wrong with the alias
 
@@ -172,6 +192,7 @@ class Night(Record):
     started: str = ""  # ISO 8601, UTC; for people, no rule looks at it
     run_key: str | None = None
     spec_digest: str = ""
+    recipe_spec: str = ""  # the part of the spec that decides the model
     code_digest: str = ""
     snapshot: SnapshotResult | None = None
     validate_: ValidateResult | None = None
@@ -189,7 +210,7 @@ class Night(Record):
     @property
     def recipe(self) -> str:
         """What makes two challengers of different nights the same in all but their data."""
-        return digest([self.spec_digest, self.code_digest])
+        return digest([self.recipe_spec, self.code_digest])
 
     def result(self, step: StepName) -> Record | None:
         """Return what a step found, if it has run."""

@@ -30,7 +30,7 @@ def training_dag(name: str) -> DAG:
         SpecInvalid: Airflow shows its words as the import error of this DAG, and of no other.
     """
     spec = load_pipeline(name).spec
-    waiting = timedelta(hours=spec.approval.timeout_hours if spec.approval.required != "never" else 0)
+    waiting = timedelta(hours=spec.approval.timeout_hours if spec.approval.when else 0)
     dag = DAG(
         dag_id=spec.name,
         description=spec.description,
@@ -71,7 +71,7 @@ def champion_asset(name: str) -> Asset:
 def _task(step: StepName, spec: PipelineSpec) -> BaseOperator:
     common: dict[str, Any] = {"doc_md": docs.TASKS[step]}
     if step == "approve":
-        if spec.approval.required == "never":
+        if not spec.approval.when:
             return NobodyAsked(task_id=step, **common)
         from ratchet.orchestration import approval  # noqa: PLC0415  only where it is needed
 

@@ -40,7 +40,7 @@ def dag_doc(spec: PipelineSpec) -> str:
     gates = "\n".join(f"- {gate.name}" for gate in spec.gates)
     approval = (
         "nobody is asked"
-        if spec.approval.required == "never"
+        if not spec.approval.when
         else f"{', '.join(spec.approval.approvers) or 'a person'} must approve"
     )
     delay = f", counting only rows that are {window.label_delay_days} days old" if window.label_delay_days else ""

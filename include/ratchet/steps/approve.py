@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 def approve(ctx: Context) -> ApproveResult:
     """Say whether the night may go on without a person. Where one is needed, only Airflow can ask; no answer means no."""
-    if ctx.pipeline.spec.approval.required == "never":
+    if not ctx.pipeline.spec.approval.when:
         return ApproveResult(required=False, approved=True)
     return ApproveResult(
         required=True, approved=False, reason="the spec asks for approval in the Airflow UI, and nobody was asked"

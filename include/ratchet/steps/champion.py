@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from ratchet.domain.ledger import champion_of
 from ratchet.domain.models import ModelVersion
 from ratchet.errors import RatchetError
 
@@ -16,9 +17,10 @@ if TYPE_CHECKING:
 CHAMPION, CHALLENGER = "champion", "challenger"
 
 
-def champion_version(entries: Sequence[LedgerEntry]) -> ModelVersion:
+def champion_version(entries: Sequence[LedgerEntry]) -> ModelVersion | None:
     """Return the champion as the newest entry describes it; the registry is not asked, because it can be edited."""
-    return ModelVersion(**entries[-1].champion.model_dump())
+    champion = champion_of(entries)
+    return ModelVersion(**champion.model_dump()) if champion else None
 
 
 def reconcile(services: Services, pipeline: str) -> str | None:
@@ -27,8 +29,8 @@ def reconcile(services: Services, pipeline: str) -> str | None:
     The ledger is read again after each move: of two promoters the slower one must not leave its own version behind.
     """
     said = None
-    while entries := services.ledger.entries(pipeline):
-        wanted, found = entries[-1].champion.version, services.registry.alias(pipeline, CHAMPION)
+    while (entries := services.ledger.entries(pipeline)) and (champion := champion_of(entries)):
+        wanted, found = champion.version, services.registry.alias(pipeline, CHAMPION)
         if found == wanted:
             break
         services.registry.set_alias(pipeline, CHAMPION, wanted)

@@ -14,13 +14,12 @@ import pyarrow.parquet as pq
 from ratchet.domain import layout
 from ratchet.domain.gates import LOSSES, CaseForPromotion, DayLoss, EvidenceGate, Loss, MetricValue
 from ratchet.domain.losses import by_day, row_losses
-from ratchet.domain.night import EvaluateResult
+from ratchet.domain.night import DayScore, EvaluateResult
 from ratchet.domain.statistics import Evidence
 from ratchet.errors import NightSkipped
 from ratchet.steps import frames
 from ratchet.steps.champion import problem_of
 from ratchet.steps.recorded import recorded
-from ratchet.steps.score import DayScore
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

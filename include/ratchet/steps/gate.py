@@ -24,8 +24,11 @@ def gate(ctx: Context) -> GateResult:
             outcome=Outcome.FAIL if problem else Outcome.PASS,
             reason=problem or "the registered artifact, loaded in a fresh process, gives the evaluated predictions",
         )
+        verdict = judge(ctx.night.evaluate.case.model_copy(update={"smoke": smoke}), ctx.pipeline.spec.gates)
         return GateResult(
-            verdict=judge(ctx.night.evaluate.case.model_copy(update={"smoke": smoke}), ctx.pipeline.spec.gates)
+            verdict=verdict,
+            candidate=ctx.night.register_.version,
+            action="bootstrap" if verdict.bootstrap else "promote",
         )
 
     def final(_: GateResult) -> bool:

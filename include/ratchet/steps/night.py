@@ -45,7 +45,13 @@ _RUN: dict[StepName, Callable[[Context], Record]] = {
 def begin(request: NightRequest, pipeline: Pipeline) -> Night:
     """Start a night's record."""
     started = datetime.now(UTC).isoformat(timespec="seconds")
-    return Night(request=request, started=started, spec_digest=pipeline.digest, code_digest=code_digest())
+    return Night(
+        request=request,
+        started=started,
+        spec_digest=pipeline.digest,
+        recipe_spec=pipeline.recipe,
+        code_digest=code_digest(),
+    )
 
 
 def run_key(night: Night, snapshot_digest: str) -> str:

@@ -6,18 +6,20 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from ratchet.domain.gates import Outcome
-from ratchet.domain.ledger import GENESIS, Champion, LedgerEntry, promotion_plan
+from ratchet.domain.ledger import Champion, champion_of, promotion_plan
 from ratchet.domain.night import PromoteResult
 from ratchet.domain.records import digest
 from ratchet.errors import AlreadyExists
+from ratchet.steps import turns
 from ratchet.steps.champion import reconcile
 
 if TYPE_CHECKING:
+    from ratchet.domain.ledger import LedgerEntry
     from ratchet.steps.context import Context
 
 
 def promote(ctx: Context) -> PromoteResult:
-    """Make the challenger champion when its verdict is a PASS, it is approved, and nothing has come in between."""
+    """Make the candidate champion when its verdict is a PASS, it is approved, and nothing has come in between."""
     night, services, name = ctx.night, ctx.services, ctx.pipeline.name
     assert night.gate
     assert night.score
@@ -32,44 +34,52 @@ def promote(ctx: Context) -> PromoteResult:
         )
     if night.request.dry_run:
         return PromoteResult(promoted=False, entry=None, detail="a dry run: it would have been promoted")
-    services.store.probe()
-    entries = services.ledger.entries(name)
-    head = entries[-1] if entries else None
+    entries = turns.read(services, name)
     plan, why = promotion_plan(
-        entries, run_key=ctx.run_key, cutoff=night.request.cutoff, judged_against=night.score.ledger_length
+        entries,
+        night=ctx.run_key,
+        cutoff=night.request.cutoff,
+        judged_against=night.score.reign,
+        today=datetime.now(UTC).date(),
     )
     if plan == "append":
-        entry = _entry(ctx, head)
         try:
-            services.ledger.append(entry)
+            entries = _append(ctx, entries)
         except AlreadyExists:
-            plan, why = "superseded", f"another run took entry {entry.seq} first"
-        else:
-            entries = (*entries, entry)
+            plan, why = "superseded", f"another run took entry {len(entries) + 1} first"
     repaired = reconcile(services, name)
-    if plan == "superseded":
-        return PromoteResult(promoted=False, entry=None, detail=f"superseded: {why}", repaired=repaired)
-    ctx.say(f"the champion is version {entries[-1].champion.version} (ledger entry {entries[-1].seq}): {why}")
-    mine = next(e.seq for e in reversed(entries) if e.champion.run_key == ctx.run_key)
-    serves = entries[-1].champion.run_key == ctx.run_key
+    if plan in {"superseded", "frozen"}:
+        return PromoteResult(promoted=False, entry=None, detail=f"{plan}: {why}", repaired=repaired)
+    mine = next(e for e in reversed(entries) if e.night == ctx.run_key and e.action != "rollback")
+    assert mine.champion, "a promotion names whom it promotes"
+    serving = champion_of(entries)
+    ctx.say(f"the champion is version {serving.version if serving else None} (ledger entry {entries[-1].seq}): {why}")
     return PromoteResult(
-        promoted=True, entry=mine, detail=why, serves=serves, repaired=repaired if plan == "done" else None
+        promoted=True,
+        entry=mine.seq,
+        detail=why,
+        version=mine.champion.version,
+        serves=serving == mine.champion,
+        repaired=repaired if plan == "done" else None,
     )
 
 
-def _entry(ctx: Context, head: LedgerEntry | None) -> LedgerEntry:
-    night, version = ctx.night, ctx.night.register_.version if ctx.night.register_ else None
+def _append(ctx: Context, entries: tuple[LedgerEntry, ...]) -> tuple[LedgerEntry, ...]:
+    night = ctx.night
     assert night.gate
-    assert version, "only a dry run has no version"
-    return LedgerEntry(
-        seq=head.seq + 1 if head else 1,
-        previous=head.hash if head else GENESIS,
-        pipeline=ctx.pipeline.name,
-        action="promote" if head else "bootstrap",
-        champion=Champion(**version.model_dump(include=set(Champion.model_fields))),
-        verdict=digest(night.gate.verdict.model_dump(mode="json")),
-        reasons=night.gate.verdict.reasons,
+    assert night.gate.candidate, "only a dry run has no version"
+    return turns.append(
+        ctx.services,
+        ctx.pipeline.name,
+        entries,
+        night.gate.action,
+        champion=Champion(**night.gate.candidate.model_dump(include=set(Champion.model_fields))),
+        judged_through=night.request.cutoff,
         actor=night.request.actor,
         reason=night.request.reason,
-        at=datetime.now(UTC).isoformat(timespec="seconds"),
-    ).sealed()
+        night=ctx.run_key,
+        verdict=digest(night.gate.verdict.model_dump(mode="json")),
+        certified=night.gate.certified,
+        reasons=night.gate.verdict.reasons,
+        approved_by=night.approve.who if night.approve else "",
+    )

@@ -49,6 +49,7 @@ def _register(ctx: Context) -> RegisterResult:
             "seen_through": str(night.train.seen_through),
             "cutoff": str(night.request.cutoff),
             "recipe": night.recipe,
+            "recipe_spec": night.recipe_spec,
         },
         night.train.mlflow_run_id,
     )

@@ -6,33 +6,22 @@ import io
 from datetime import date
 from typing import TYPE_CHECKING
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from ratchet.domain import layout
-from ratchet.domain.gates import LOSSES, Loss
+from ratchet.domain.gates import LOSSES
+from ratchet.domain.ledger import reign, rollback_target
 from ratchet.domain.losses import by_day, row_losses
-from ratchet.domain.night import ScoredVersion, ScoreResult
-from ratchet.domain.records import Record
-from ratchet.steps import frames
+from ratchet.domain.night import DayScore, ScoredVersion, ScoreResult
+from ratchet.steps import frames, turns
 from ratchet.steps.champion import champion_version, problem_of, reconcile
 from ratchet.steps.recorded import recorded
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from ratchet.domain.models import ModelVersion
     from ratchet.steps.context import Context
-
-
-class DayScore(Record):
-    """One version's losses on one day: what the evidence is made of."""
-
-    day: date
-    version: int
-    run_key: str
-    rows: int
-    losses: dict[Loss, float]  # means over the day's rows
 
 
 def score(ctx: Context) -> ScoreResult:
@@ -44,16 +33,17 @@ def score(ctx: Context) -> ScoreResult:
 
 def _score(ctx: Context) -> ScoreResult:
     services, name = ctx.services, ctx.pipeline.name
-    entries = services.ledger.entries(name)
-    if not entries:
+    entries = turns.read(services, name)
+    champion, serves = champion_version(entries), reign(entries)
+    if champion is None or serves is None:
         ctx.say("no champion yet: nothing to score")
-        return ScoreResult(champion=None, ledger_length=0, versions=(), rows=0)
-    champion = champion_version(entries)
+        return ScoreResult(champion=None, reign=0, versions=(), rows=0)
     if not ctx.night.request.dry_run:
         repaired = reconcile(services, name)
         if repaired:
             ctx.say(repaired)
-    predecessor = next((e.champion.version for e in reversed(entries) if e.champion.version != champion.version), None)
+    target, _ = rollback_target(entries)
+    predecessor = target.version if target else None
     others = [
         v
         for v in services.registry.versions(name)
@@ -65,9 +55,10 @@ def _score(ctx: Context) -> ScoreResult:
     scored = [_score_version(ctx, v, done, champion=v.version == champion.version) for v in dict.fromkeys(league)]
     return ScoreResult(
         champion=champion,
-        ledger_length=len(entries),
+        reign=serves.seq,
         versions=tuple(s for s, _ in scored),
-        rows=max((n for _, n in scored), default=0),
+        rows=max((sum(day.rows for day in days) for _, days in scored), default=0),
+        scores=tuple(day for _, days in scored for day in days),
     )
 
 
@@ -78,7 +69,7 @@ def _place(uri: str) -> tuple[str, int]:
 
 def _score_version(
     ctx: Context, version: ModelVersion, done: set[tuple[str, int]], *, champion: bool
-) -> tuple[ScoredVersion, int]:
+) -> tuple[ScoredVersion, tuple[DayScore, ...]]:
     """Score the days whose labels came after the version was made; whatever goes wrong with it is its own problem."""
     services, name = ctx.services, ctx.pipeline.name
     labelled = ctx.pipeline.spec.windows(version.cutoff).newest
@@ -96,38 +87,29 @@ def _score_version(
         }
     except Exception as exc:  # noqa: BLE001  an old model may fail in ways of its own
         problem = problem_of(exc)
-        return ScoredVersion(version=version.version, champion=champion, days=(), metrics={}, problem=problem), 0
-    met = tuple(next(iter(losses.values())))
-    if not ctx.night.request.dry_run:
-        for day in met:
-            if (day, version.version) not in done:
-                here = days == _numpy_day(day)
-                _keep(
-                    ctx, version, day, {k: v[day] for k, v in losses.items()}, _predictions(table, here, y, predictions)
-                )
-    ctx.say(f"{name} v{version.version}: {table.num_rows} rows of {', '.join(met) or 'no day'}")
-    return ScoredVersion(version=version.version, champion=champion, days=met, metrics=dict(metrics)), table.num_rows
-
-
-def _numpy_day(day: str) -> object:
-    import numpy as np  # noqa: PLC0415
-
-    return np.datetime64(day, "D")
-
-
-def _keep(
-    ctx: Context, version: ModelVersion, day: str, losses: Mapping[Loss, tuple[int, float]], predictions: bytes
-) -> None:
-    store, name = ctx.services.store, ctx.pipeline.name
-    made = DayScore(
-        day=date.fromisoformat(day),
-        version=version.version,
-        run_key=version.run_key,
-        rows=next(iter(losses.values()))[0],
-        losses={loss: value for loss, (_, value) in losses.items()},
+        return ScoredVersion(version=version.version, champion=champion, days=(), metrics={}, problem=problem), ()
+    found = tuple(
+        DayScore(
+            day=date.fromisoformat(day),
+            version=version.version,
+            run_key=version.run_key,
+            rows=rows,
+            losses={loss: by[day][1] for loss, by in losses.items()},
+        )
+        for day, (rows, _) in next(iter(losses.values())).items()
     )
-    store.put(layout.scores(name, made.day, version.version), predictions, "application/vnd.apache.parquet")
-    store.put(layout.scored(name, made.day, version.version), made.model_dump_json().encode())
+    for made in found if not ctx.night.request.dry_run else ():
+        if (str(made.day), version.version) not in done:
+            _keep(ctx, made, _predictions(table, days == np.datetime64(made.day, "D"), y, predictions))
+    met = tuple(str(made.day) for made in found)
+    ctx.say(f"{name} v{version.version}: {table.num_rows} rows of {', '.join(met) or 'no day'}")
+    return ScoredVersion(version=version.version, champion=champion, days=met, metrics=dict(metrics)), found
+
+
+def _keep(ctx: Context, made: DayScore, predictions: bytes) -> None:
+    store, name = ctx.services.store, ctx.pipeline.name
+    store.put(layout.scores(name, made.day, made.version), predictions, "application/vnd.apache.parquet")
+    store.put(layout.scored(name, made.day, made.version), made.model_dump_json().encode())
 
 
 def _predictions(table: pa.Table, here: object, y: object, predictions: object) -> bytes:

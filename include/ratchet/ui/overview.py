@@ -37,7 +37,7 @@ class ShownEntry(Record):
 
     seq: int
     action: str
-    version: int
+    version: int | None
     cutoff: str
     at: str
     actor: str
@@ -93,8 +93,8 @@ def _entry(entry: LedgerEntry) -> ShownEntry:
     return ShownEntry(
         seq=entry.seq,
         action=entry.action,
-        version=entry.champion.version,
-        cutoff=str(entry.champion.cutoff),
+        version=entry.champion.version if entry.champion else None,
+        cutoff=str(entry.champion.cutoff) if entry.champion else "",
         at=entry.at,
         actor=entry.actor,
         reason=entry.reason,

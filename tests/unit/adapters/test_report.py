@@ -95,7 +95,7 @@ def ledger(*versions):
         champion = Champion(**model(version).model_dump(include=set(Champion.model_fields)))
         entry = LedgerEntry(
             seq=seq, previous=previous, pipeline="flight_delay", action="promote" if seq > 1 else "bootstrap",
-            champion=champion, verdict=digest("verdict"), reasons=("auc ≥ 0.62: 0.7443 over 6,212 rows",),
+            champion=champion, judged_through=champion.cutoff, verdict=digest("verdict"), reasons=("auc ≥ 0.62: 0.7443 over 6,212 rows",),
             actor="schedule", reason="", at=f"{champion.cutoff}T03:04:05+00:00",
         ).sealed()  # fmt: skip
         entries.append(entry)
@@ -208,7 +208,7 @@ def judged(task="binary", flow=None, *, champion=True, made=None, version=12, **
             checked=1, cached=89, quarantined=(quarantined,), warnings=("2013-06-29: expect_column_mean_to_be_between(air_time): expected 120 … 180, found 183.2",),
             docs="data_docs/flight_delay/abc/def.html", rows=82_160,
         ),
-        "score": records.ScoreResult(champion=model(11) if champion else None, ledger_length=2 if champion else 0, versions=scored if champion else (), rows=880),
+        "score": records.ScoreResult(champion=model(11) if champion else None, reign=2 if champion else 0, versions=scored if champion else (), rows=880),
         "train": train,
         "evaluate": records.EvaluateResult(
             case=made, rows=6200, challenger=METRICS[task], champion=worse if champion else None, common_rows=6200 if champion else 0, predictions="runs/flight_delay/abc/predictions.parquet"

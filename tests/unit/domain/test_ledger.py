@@ -36,6 +36,7 @@ def chain(length: int) -> list[LedgerEntry]:
             pipeline="p",
             action="promote" if made else "bootstrap",
             champion=champion(seq),
+            judged_through=DAY,
             verdict="v",
             reasons=("auc: good",),
             actor="a",
@@ -119,7 +120,7 @@ def test_another_pipelines_entry_is_found():
 def ledger(*runs: str, cutoff: date = DAY) -> list[LedgerEntry]:
     """Return a ledger whose entries were made by these runs."""
     return [
-        entry.model_copy(update={"champion": champion(entry.seq, cutoff).model_copy(update={"run_key": run})})
+        entry.model_copy(update={"champion": champion(entry.seq), "night": run, "judged_through": cutoff})
         for entry, run in zip(chain(len(runs)), runs, strict=True)
     ]
 
@@ -135,7 +136,7 @@ def ledger(*runs: str, cutoff: date = DAY) -> list[LedgerEntry]:
         (ledger("a", "b"), 1, "superseded", "entry 2 has come since"),
         (ledger("a", "b"), 0, "superseded", "against entry none"),
         (ledger("a", "b"), 3, "superseded", "entry 2 has come since"),
-        (ledger("a", "mine"), 1, "done", "version 2 of this run became champion with entry 2"),
+        (ledger("a", "mine"), 1, "done", "version 2 became champion by this run with entry 2"),
         (ledger("a", "mine", cutoff=date(2024, 1, 11)), 9, "done", "entry 2"),
         (ledger("mine", "b", "c"), 0, "done", "with entry 1; entry 3 has come since"),
         (ledger("mine", "b", "mine"), 0, "done", "with entry 3"),
@@ -143,6 +144,6 @@ def ledger(*runs: str, cutoff: date = DAY) -> list[LedgerEntry]:
 )
 def test_what_a_passed_verdict_may_do(entries, judged_against, plan, words):
     """Only a run that was judged against the newest entry, and knows no older data, is appended; one that was champion is done."""
-    found, why = promotion_plan(entries, run_key="mine", cutoff=DAY, judged_against=judged_against)
+    found, why = promotion_plan(entries, night="mine", cutoff=DAY, judged_against=judged_against, today=DAY)
     assert found == plan
     assert words in why

@@ -69,7 +69,8 @@ def test_a_crash_between_ledger_and_alias_is_healed_by_the_next_night(reigning):
     reigning.land(NEXT)
     _, seen = moments(reigning, NEXT)
     at = seen.index("set_alias champion 2") + 1
-    assert seen[at - 2].startswith("create ledger/")
+    assert seen[at - 2] == "anchor small 2"
+    assert seen[at - 3].startswith("create ledger/")
     reigning.arm(Tripwire(at))
     with pytest.raises(Killed):
         reigning.night(NEXT)

@@ -548,7 +548,7 @@ def test_an_artifact_that_predicts_otherwise_is_refused(world):
 
 def test_an_approval_that_nobody_gave_is_a_no(world):
     """Where a person must approve, a night without one is refused and says so."""
-    world.spec = SPEC + "approval: {required: always}\n"
+    world.spec = SPEC + "approval: {when: [always]}\n"
     night = world.night()
     assert night.outcome == "refused"
     assert "nobody was asked" in night.reasons[0]

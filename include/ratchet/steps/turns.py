@@ -1,0 +1,77 @@
+"""The ledger, read and written: the chain verified against its anchors, entries appended by compare-and-swap."""
+
+from __future__ import annotations
+
+from datetime import UTC, date, datetime
+from typing import TYPE_CHECKING, Any
+
+from ratchet.domain.ledger import GENESIS, Action, Champion, LedgerEntry, anchored, champion_of
+from ratchet.steps.champion import reconcile
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from ratchet.steps.context import Services
+
+
+def read(services: Services, pipeline: str) -> tuple[LedgerEntry, ...]:
+    """Return the ledger, verified against the anchors; an entry that a crash left without an anchor gets it.
+
+    Raises:
+        LedgerBroken: the chain does not hold, or its end was cut or written anew.
+    """
+    anchors = services.registry.anchors(pipeline)  # before the entries: one that is appended in between is not missed
+    entries = services.ledger.entries(pipeline)
+    for entry in anchored(pipeline, entries, anchors):
+        services.registry.anchor(pipeline, entry.seq, entry.hash)
+    return entries
+
+
+def append(  # noqa: PLR0913  an entry's facts
+    services: Services,
+    pipeline: str,
+    entries: Sequence[LedgerEntry],
+    action: Action,
+    *,
+    champion: Champion | None = None,
+    judged_through: date | None = None,
+    actor: str,
+    reason: str,
+    **facts: Any,
+) -> tuple[LedgerEntry, ...]:
+    """Append the entry that follows ``entries``, anchor it, let the alias follow, and return all of them.
+
+    Args:
+        services: the adapters.
+        pipeline: whose ledger.
+        entries: the ledger as it was decided on; somebody else's entry since then makes this one lose.
+        action: what is done.
+        champion: who serves from here on; by default who does.
+        judged_through: see ``LedgerEntry``; by default as before.
+        actor: who does it.
+        reason: why.
+        facts: the entry's other fields.
+
+    Raises:
+        AlreadyExists: somebody else has taken that number.
+        ConditionalWritesIgnored: the store would let two writers win.
+    """
+    services.store.probe()
+    head = entries[-1] if entries else None
+    entry = services.ledger.append(
+        LedgerEntry(
+            seq=head.seq + 1 if head else 1,
+            previous=head.hash if head else GENESIS,
+            pipeline=pipeline,
+            action=action,
+            champion=champion or champion_of(entries),
+            judged_through=max(filter(None, (judged_through, head.judged_through if head else None)), default=date.min),
+            actor=actor,
+            reason=reason,
+            at=datetime.now(UTC).isoformat(timespec="seconds"),
+            **facts,
+        )
+    )
+    services.registry.anchor(pipeline, entry.seq, entry.hash)
+    reconcile(services, pipeline)
+    return (*entries, entry)
