@@ -5,10 +5,11 @@ from __future__ import annotations
 from datetime import date
 from typing import Any, Literal
 
-from ratchet.domain.gates import CaseForPromotion, Loss, Verdict
+from ratchet.domain.gates import Loss
 from ratchet.domain.models import ModelVersion
 from ratchet.domain.records import Record, digest
 from ratchet.domain.snapshots import SnapshotDiff
+from ratchet.domain.verdict import CaseForPromotion, Verdict
 
 StepName = Literal[
     "snapshot", "validate", "score", "train", "evaluate", "register", "gate", "approve", "promote", "report"

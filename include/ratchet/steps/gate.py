@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ratchet.domain.gates import Check, Outcome, judge
+from ratchet.domain.checks import Check, Outcome
 from ratchet.domain.night import GateResult
+from ratchet.domain.verdict import judge
 from ratchet.steps.recorded import recorded
 
 if TYPE_CHECKING:

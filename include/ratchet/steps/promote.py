@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from ratchet.domain.gates import Outcome
+from ratchet.domain.checks import Outcome
 from ratchet.domain.ledger import Champion, champion_of, promotion_plan
 from ratchet.domain.night import PromoteResult
 from ratchet.domain.records import digest

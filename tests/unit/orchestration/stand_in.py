@@ -5,9 +5,10 @@ from __future__ import annotations
 from datetime import date
 from types import SimpleNamespace
 
-from ratchet.domain.gates import Check, Outcome, Verdict
+from ratchet.domain.checks import Check, Outcome
 from ratchet.domain.models import ModelVersion
 from ratchet.domain.night import ApproveResult, GateResult, Night, NightRequest, PromoteResult, RegisterResult
+from ratchet.domain.verdict import Verdict
 
 CUTOFF = date(2013, 6, 1)
 

@@ -10,7 +10,7 @@ import pyarrow as pa
 import pytest
 from small_world import FIRST, NIGHT, ROWS, SPEC, QuickTrainer, World, partition
 
-from ratchet.domain.gates import Outcome
+from ratchet.domain.checks import Outcome
 from ratchet.domain.night import STEPS, NightRequest
 from ratchet.errors import ArtifactTampered, ConditionalWritesIgnored, LedgerBroken
 from ratchet.steps.history import nights

@@ -5,13 +5,14 @@ from __future__ import annotations
 from math import isfinite
 from typing import TYPE_CHECKING, NamedTuple
 
-from ratchet.domain.gates import METRICS, BoundGate, Check
+from ratchet.domain.gates import METRICS, BoundGate
 from ratchet.domain.night import STEPS
 from ratchet.spec import ByPath
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from ratchet.domain.checks import Check
     from ratchet.domain.ledger import Champion, LedgerEntry
     from ratchet.domain.models import ModelVersion
     from ratchet.domain.night import Night

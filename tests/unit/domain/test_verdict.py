@@ -9,18 +9,10 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from ratchet.domain.gates import (
-    BoundGate,
-    CaseForPromotion,
-    ChampionGate,
-    Check,
-    DayLoss,
-    EvidenceGate,
-    MetricValue,
-    Outcome,
-    judge,
-)
+from ratchet.domain.checks import Check, Outcome
+from ratchet.domain.gates import BoundGate, ChampionGate, EvidenceGate
 from ratchet.domain.statistics import Evidence
+from ratchet.domain.verdict import CaseForPromotion, DayLoss, MetricValue, judge
 
 AUC = BoundGate(kind="bound", metric="auc", at_least=0.7)
 NO_WORSE = ChampionGate(kind="champion", loss="log_loss")

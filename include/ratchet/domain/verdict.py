@@ -1,0 +1,140 @@
+"""The verdict: the total function from everything that is known of a challenger to PASS, FAIL or UNDECIDED."""
+
+from __future__ import annotations
+
+from math import isfinite
+
+from ratchet.domain.checks import Check, Outcome
+from ratchet.domain.evidence import evidence_check
+from ratchet.domain.gates import BoundGate, ChampionGate, Gate
+from ratchet.domain.records import Record
+from ratchet.domain.statistics import Evidence, lower_and_upper
+
+
+class Verdict(Record):
+    """The whole decision; PASS only when every check that applies has passed."""
+
+    outcome: Outcome
+    bootstrap: bool
+    checks: tuple[Check, ...]
+
+    @property
+    def reasons(self) -> tuple[str, ...]:
+        """Why it is not a PASS, or what passed."""
+        against = tuple(f"{c.name}: {c.reason}" for c in self.checks if c.outcome in {Outcome.FAIL, Outcome.UNDECIDED})
+        return against or tuple(f"{c.name}: {c.reason}" for c in self.checks if c.outcome is Outcome.PASS)
+
+
+class MetricValue(Record):
+    """A metric of one model on one set of rows."""
+
+    value: float | None
+    rows: int
+
+
+class DayLoss(Record):
+    """Mean losses of both models over the rows of one day that neither has seen."""
+
+    day: str  # ISO date
+    rows: int
+    champion: float
+    challenger: float
+
+
+class CaseForPromotion(Record):
+    """Everything that a verdict may look at."""
+
+    metrics: dict[str, MetricValue]  # of the challenger on the hold-out: "auc", or "auc[origin=JFK]"
+    champion: bool  # whether there is one
+    champion_problem: str | None = None  # why the champion could not be scored
+    paired: dict[str, tuple[DayLoss, ...]] = {}  # by loss: hold-out days that neither model has seen
+    league: dict[str, tuple[Evidence, ...]] = {}  # by loss: this reign's daily differences, oldest first
+    smoke: Check | None = None  # whether the registered artifact, loaded afresh, gives the evaluated predictions
+
+
+def judge(case: CaseForPromotion, gates: tuple[Gate, ...]) -> Verdict:
+    """Turn evidence into a verdict. Total: every input gives one, nothing raises, and nothing passes by accident."""
+    checks = [_check(gate, case) for gate in gates]
+    checks.append(
+        case.smoke
+        or Check(name="smoke test", outcome=Outcome.UNDECIDED, reason="the registered artifact was not tried")
+    )
+    outcomes = {check.outcome for check in checks}
+    if checks[-1].outcome is not Outcome.PASS:
+        outcomes.add(Outcome.UNDECIDED)  # no other check makes up for an artifact that was not tried
+    bound = any(isinstance(gate, BoundGate) for gate in gates)
+    if not bound and not case.champion:
+        reason = "no champion yet, and no gate of kind 'bound' that could speak for the first one"
+        checks.append(Check(name="bootstrap", outcome=Outcome.UNDECIDED, reason=reason))
+        outcomes.add(Outcome.UNDECIDED)
+    if (
+        case.champion and case.champion_problem
+    ):  # also where no gate compares with it: what cannot be read is not replaced
+        checks.append(Check(name="champion", outcome=Outcome.UNDECIDED, reason=case.champion_problem))
+        outcomes.add(Outcome.UNDECIDED)
+    if Outcome.FAIL in outcomes:
+        outcome = Outcome.FAIL
+    elif Outcome.UNDECIDED in outcomes or all(check.outcome is not Outcome.PASS for check in checks[: len(gates)]):
+        outcome = Outcome.UNDECIDED
+    else:
+        outcome = Outcome.PASS
+    return Verdict(outcome=outcome, bootstrap=not case.champion, checks=tuple(checks))
+
+
+def _check(gate: Gate, case: CaseForPromotion) -> Check:
+    if isinstance(gate, BoundGate):
+        return _bound(gate, case)
+    if not case.champion:
+        return Check(name=gate.name, outcome=Outcome.NOT_APPLICABLE, reason="no champion yet: this is the bootstrap")
+    if case.champion_problem:
+        return Check(
+            name=gate.name,
+            outcome=Outcome.UNDECIDED,
+            reason=f"the champion cannot be compared: {case.champion_problem}",
+        )
+    if isinstance(gate, ChampionGate):
+        return _paired(gate, case)
+    return evidence_check(gate, case.league.get(gate.loss, ()))
+
+
+def _bound(gate: BoundGate, case: CaseForPromotion) -> Check:
+    found = case.metrics.get(f"{gate.metric}[{gate.slice}]" if gate.slice else gate.metric)
+    limit = gate.at_least if gate.at_least is not None else gate.at_most
+
+    def check(outcome: Outcome, reason: str, value: float | None = None) -> Check:
+        return Check(name=gate.name, outcome=outcome, reason=reason, value=value, limit=limit)
+
+    if limit is None or not isfinite(limit):
+        return check(Outcome.UNDECIDED, "the bound is not a finite number")
+    if found is None or found.value is None:
+        return check(Outcome.UNDECIDED, "the metric could not be computed on these rows")
+    if not isfinite(found.value):
+        return check(Outcome.FAIL, f"the metric is {found.value}, not a finite number", found.value)
+    if found.rows < gate.min_rows:
+        return check(Outcome.UNDECIDED, f"only {found.rows} rows, at least {gate.min_rows} are needed", found.value)
+    good = found.value >= limit if gate.at_least is not None else found.value <= limit
+    return check(Outcome.PASS if good else Outcome.FAIL, f"{found.value:.4f} over {found.rows} rows", found.value)
+
+
+def _paired(gate: ChampionGate, case: CaseForPromotion) -> Check:
+    told = sorted((d for d in case.paired.get(gate.loss, ()) if d.rows > 0), key=lambda d: d.day)
+    days = {d.day: d for d in told}
+    differences = [d.champion - d.challenger for d in days.values()]
+
+    def check(outcome: Outcome, reason: str, value: float | None = None) -> Check:
+        return Check(name=gate.name, outcome=outcome, reason=reason, value=value, limit=-gate.margin)
+
+    if not all(isfinite(x) for x in (gate.margin, *differences)):
+        return check(Outcome.UNDECIDED, "the margin, or a daily loss, is not a finite number")
+    if any(d != days[d.day] for d in told):
+        return check(Outcome.UNDECIDED, "a day is told in two ways")
+    if len(differences) < gate.min_days:
+        return check(
+            Outcome.UNDECIDED, f"{len(differences)} days that neither model has seen, {gate.min_days} are needed"
+        )
+    mean, low, high = lower_and_upper(differences, gate.confidence)
+    if not all(isfinite(x) for x in (mean, low, high)):
+        return check(Outcome.UNDECIDED, "the daily differences are too large to compare")
+    reason = f"champion minus challenger {mean:+.5f}, {gate.confidence:.0%} one-sided bounds [{low:+.5f}, {high:+.5f}] over {len(differences)} days"
+    outcome = Outcome.PASS if low >= -gate.margin else Outcome.FAIL if high < -gate.margin else Outcome.UNDECIDED
+    return check(outcome, reason, mean)
