@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from ratchet.domain.statistics import Evidence, e_process, lower_and_upper
+from ratchet.domain.statistics import Evidence, detector, e_bh, e_process, lower_and_upper
 
 ALPHA, NIGHTS, QUARTERS = 0.2, 30, 200
 
@@ -148,3 +148,143 @@ def test_the_interval_is_students(values, confidence):
     assert low <= mean <= high
     reach = stats.t.ppf(confidence, len(values) - 1) * np.std(values, ddof=1) / sqrt(len(values))
     assert high - mean == pytest.approx(reach, rel=1e-6, abs=1e-6)
+
+
+def test_days_that_follow_each_other_ask_for_twice_the_proof():
+    """With a lag-1 autocorrelation above .2 half of alpha is asked for; independent days, and few days, ask for no more."""
+    random = np.random.default_rng(5)
+    streak = np.repeat(random.normal(0.2, 1, 9), 7)
+    drawn = random.permutation(streak)
+    state = e_process(reign(streak), margin=0)
+    assert state.autocorrelation > 0.5
+    assert state.persistent
+    assert state.needed(0.05) == 40
+    assert not e_process(reign(drawn), margin=0).persistent
+    assert e_process(reign(drawn), margin=0).needed(0.05) == 20
+    assert not e_process(reign(streak[:9]), margin=0).persistent
+
+
+def test_in_mild_regimes_of_a_week_wrong_promotions_stay_rare():
+    """Under a null in which a sixth of the variance is shared by a whole week, at most .12 of quarters promote at alpha .05."""
+    random = np.random.default_rng(13)
+    wrong = 0
+    for _ in range(100):
+        evidence = reign(np.repeat(random.normal(0, 1, 13), 7) + random.normal(0, sqrt(5), 91))
+        states = (e_process(evidence[:n], margin=0) for n in range(5, 92, 3))
+        wrong += any(state.better >= state.needed(0.05) for state in states)
+    assert wrong <= 0.12 * 100
+
+
+@pytest.mark.parametrize(("differences", "sooner"), [([0.5] * 3, [0.9] * 3), ([0.02, -0.03, 0.02], [0.2, -0.1, 0.2])])
+def test_the_projection_says_when(differences, sooner):
+    """A stream that grows is projected by its growth, one that has not grown yet by its signal, one that shrinks not at all."""
+    nights = e_process(reign(differences), margin=0).nights_left(0.05)
+    better = e_process(reign(sooner), margin=0).nights_left(0.05)
+    assert nights is not None
+    assert better is not None
+    assert better <= nights
+    assert e_process(reign([-d for d in differences]), margin=0).nights_left(0.05) is None
+
+
+def test_a_watch_finds_a_change_that_comes_late():
+    """After ninety bad days the e-process is too poor to notice thirty good ones; the detector notices, and names the day."""
+    random = np.random.default_rng(17)
+    evidence = reign(np.concatenate([random.normal(-0.5, 1, 90), random.normal(1.2, 1, 30)]))
+    assert e_process(evidence, margin=0).better < 20
+    watch = detector(evidence, margin=0, alarms_per_quarter=0.1)
+    assert watch.threshold == 910
+    assert watch.crossed is not None
+    assert evidence[90].day <= watch.crossed <= evidence[119].day
+    assert detector(evidence[:90], margin=0, alarms_per_quarter=0.1).crossed is None
+
+
+def test_false_alarms_of_a_watch_are_as_rare_as_asked():
+    """Without a change the detectors of 150 quarters alarm no more often than a quarter's share allows, and ten share theirs."""
+    random = np.random.default_rng(19)
+    quarters = [reign(random.normal(0, 1, 91)) for _ in range(150)]
+    alone = sum(detector(q, margin=0, alarms_per_quarter=0.5).crossed is not None for q in quarters)
+    assert alone <= stats.binom.ppf(0.999, 150, 0.5)
+    shared = sum(detector(q, margin=0, alarms_per_quarter=0.5, monitors=10).crossed is not None for q in quarters)
+    assert shared <= stats.binom.ppf(0.999, 150, 0.05)
+
+
+@given(differences=st.lists(moderate, max_size=12), order=st.randoms(use_true_random=False))
+def test_a_watch_is_the_sum_of_the_bets_begun_on_each_day(differences, order):
+    """Days shuffled and told twice change nothing, and what has crossed stays crossed."""
+    evidence = reign(differences)
+    mixed = evidence * 2
+    order.shuffle(mixed)
+    watch = detector(mixed, margin=0, alarms_per_quarter=30)
+    assert watch == detector(evidence, margin=0, alarms_per_quarter=30)
+    longer = detector(reign([*differences, -3.0]), margin=0, alarms_per_quarter=30)
+    assert watch.crossed is None or longer.crossed == watch.crossed
+
+
+def test_a_watch_over_nothing_new_counts_the_days():
+    """Days without any difference let R grow by one each: that is what the threshold is measured in."""
+    assert detector(reign([0.0] * 7), margin=0, alarms_per_quarter=1).value == pytest.approx(7)
+
+
+@given(
+    evidence=st.lists(st.tuples(st.floats(), st.floats()), max_size=15),
+    margin=st.floats(),
+    alarms=st.floats(),
+    monitors=st.integers(-3, 10**6),
+)
+def test_no_number_throws_the_watch(evidence, margin, alarms, monitors):
+    """Any floats whatever give a finite R, or a problem in words that has not crossed."""
+    made = [
+        e.model_copy(update={"scale": s}) for e, (_, s) in zip(reign([d for d, _ in evidence]), evidence, strict=True)
+    ]
+    watch = detector(made, margin=margin, alarms_per_quarter=alarms, monitors=monitors)
+    assert isfinite(watch.value)
+    assert not (watch.problem and watch.crossed)
+
+
+members = st.dictionaries(st.text(max_size=3), st.floats() | st.floats(0, 1e4), max_size=12)
+
+
+@given(members=members, share=st.floats(), order=st.randoms(use_true_random=False))
+def test_ebh_is_total_and_blind_to_order(members, share, order):
+    """Any floats give a set of members, the same in any order; who is proved has an E of at least 1/share, or nobody is."""
+    mixed = list(members.items())
+    order.shuffle(mixed)
+    proved = e_bh(members, share)
+    assert proved <= members.keys()
+    assert all(isfinite(members[name]) and members[name] * share >= 0.999 for name in proved)
+    assert len(e_bh(dict(mixed), share)) == len(proved)
+    assert {members[n] for n in e_bh(dict(mixed), share)} == {members[n] for n in proved}
+
+
+@given(members=members, name=st.text(max_size=3), raised=st.floats(0, 1e6))
+def test_ebh_never_takes_back_for_more_evidence(members, name, raised):
+    """When one member's E rises, everybody who was proved still is."""
+    was = members.get(name, 0.0)
+    more = {**members, name: max(raised, was if isfinite(was) else 0.0)}
+    assert e_bh({**members, name: was}, 0.1) <= e_bh(more, 0.1)
+
+
+def test_ebh_asks_one_alone_for_what_many_share():
+    """Of fifty members one alone needs 500 at a share of .1; five together need 100 each; a NaN counts as a member without proof."""
+    idle = {f"idle{i}": 0.5 for i in range(49)}
+    assert e_bh({**idle, "a": 499.0}, 0.1) == frozenset()
+    assert e_bh({**idle, "a": 500.0}, 0.1) == {"a"}
+    five = {**{k: v for k, v in idle.items() if k < "idle45"}, **dict.fromkeys("abcde", 100.0)}
+    five = {**five, **{f"more{i}": nan for i in range(50 - len(five))}}
+    assert e_bh(five, 0.1) == set("abcde")
+    assert e_bh({**five, "e": 99.0}, 0.1) == frozenset()
+
+
+def test_ebh_bounds_the_share_of_wrong_ones():
+    """Of fifty streams of which ten are truly better, at most a tenth of those that e-BH ever names tonight is wrong, on average."""
+    random = np.random.default_rng(23)
+    shares, found = [], 0
+    for _ in range(12):
+        streams = {f"good{i}": random.normal(0.6, 1, 45) for i in range(10)}
+        streams |= {f"null{i}": random.normal(0, 1, 45) for i in range(40)}
+        proved = e_bh({name: e_process(reign(d), margin=0).better for name, d in streams.items()}, 0.1)
+        wrong = sum(name.startswith("null") for name in proved)
+        shares.append(wrong / max(len(proved), 1))
+        found += len(proved) - wrong
+    assert np.mean(shares) <= 0.1
+    assert found >= 0.5 * 120
