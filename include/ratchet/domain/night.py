@@ -5,11 +5,12 @@ from __future__ import annotations
 from datetime import date
 from typing import Any, Literal
 
+from ratchet.domain.case import CaseForPromotion, Cost
 from ratchet.domain.gates import Loss
 from ratchet.domain.models import ModelVersion
 from ratchet.domain.records import Record, digest
 from ratchet.domain.snapshots import SnapshotDiff
-from ratchet.domain.verdict import CaseForPromotion, Verdict
+from ratchet.domain.verdict import Verdict
 
 StepName = Literal[
     "snapshot", "validate", "score", "train", "evaluate", "register", "gate", "approve", "promote", "report"
@@ -138,6 +139,7 @@ class RegisterResult(Record):
     version: ModelVersion | None  # None in a dry run
     url: str | None
     smoke: str | None  # why the artifact does not give the evaluated predictions
+    cost: Cost | None = None  # of scoring, where it does
 
 
 class GateResult(Record):
@@ -166,6 +168,7 @@ class PromoteResult(Record):
     entry: int | None
     detail: str
     version: int | None = None  # who was promoted; not always tonight's challenger
+    appended: bool = False  # whether it was this attempt that wrote the entry; an earlier one may have
     serves: bool = False  # whether this run's version is the one that serves now
     repaired: str | None = None  # what was wrong with the alias
 

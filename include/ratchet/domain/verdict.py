@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 from math import isfinite
+from typing import TYPE_CHECKING
 
 from ratchet.domain.checks import Check, Outcome
 from ratchet.domain.evidence import evidence_check
 from ratchet.domain.gates import BoundGate, ChampionGate, Gate
 from ratchet.domain.records import Record
-from ratchet.domain.statistics import Evidence, lower_and_upper
+from ratchet.domain.statistics import lower_and_upper
+
+if TYPE_CHECKING:
+    from ratchet.domain.case import CaseForPromotion
+
+SMOKE_TEST = "smoke test"
 
 
 class Verdict(Record):
@@ -19,58 +25,38 @@ class Verdict(Record):
     checks: tuple[Check, ...]
 
     @property
+    def overridable(self) -> bool:
+        """Whether a person may promote all the same: nothing failed, and the registered artifact was tried and is right."""
+        smoke = [c.outcome is Outcome.PASS for c in self.checks if c.kind == SMOKE_TEST]
+        failed = any(c.outcome is Outcome.FAIL for c in self.checks)
+        return self.outcome is Outcome.UNDECIDED and smoke == [True] and not failed
+
+    @property
     def reasons(self) -> tuple[str, ...]:
         """Why it is not a PASS, or what passed."""
         against = tuple(f"{c.name}: {c.reason}" for c in self.checks if c.outcome in {Outcome.FAIL, Outcome.UNDECIDED})
         return against or tuple(f"{c.name}: {c.reason}" for c in self.checks if c.outcome is Outcome.PASS)
 
 
-class MetricValue(Record):
-    """A metric of one model on one set of rows."""
-
-    value: float | None
-    rows: int
-
-
-class DayLoss(Record):
-    """Mean losses of both models over the rows of one day that neither has seen."""
-
-    day: str  # ISO date
-    rows: int
-    champion: float
-    challenger: float
-
-
-class CaseForPromotion(Record):
-    """Everything that a verdict may look at."""
-
-    metrics: dict[str, MetricValue]  # of the challenger on the hold-out: "auc", or "auc[origin=JFK]"
-    champion: bool  # whether there is one
-    champion_problem: str | None = None  # why the champion could not be scored
-    paired: dict[str, tuple[DayLoss, ...]] = {}  # by loss: hold-out days that neither model has seen
-    league: dict[str, tuple[Evidence, ...]] = {}  # by loss: this reign's daily differences, oldest first
-    smoke: Check | None = None  # whether the registered artifact, loaded afresh, gives the evaluated predictions
-
-
 def judge(case: CaseForPromotion, gates: tuple[Gate, ...]) -> Verdict:
     """Turn evidence into a verdict. Total: every input gives one, nothing raises, and nothing passes by accident."""
-    checks = [_check(gate, case) for gate in gates]
-    checks.append(
-        case.smoke
-        or Check(name="smoke test", outcome=Outcome.UNDECIDED, reason="the registered artifact was not tried")
-    )
+    checks = [_check(gate, case).model_copy(update={"kind": gate.kind}) for gate in gates]
+    untried = Check(name=SMOKE_TEST, outcome=Outcome.UNDECIDED, reason="the registered artifact was not tried")
+    checks.append((case.smoke or untried).model_copy(update={"kind": SMOKE_TEST}))
     outcomes = {check.outcome for check in checks}
     if checks[-1].outcome is not Outcome.PASS:
         outcomes.add(Outcome.UNDECIDED)  # no other check makes up for an artifact that was not tried
     bound = any(isinstance(gate, BoundGate) for gate in gates)
     if not bound and not case.champion:
         reason = "no champion yet, and no gate of kind 'bound' that could speak for the first one"
-        checks.append(Check(name="bootstrap", outcome=Outcome.UNDECIDED, reason=reason))
+        checks.append(Check(kind="bootstrap", name="bootstrap", outcome=Outcome.UNDECIDED, reason=reason))
         outcomes.add(Outcome.UNDECIDED)
     if (
         case.champion and case.champion_problem
     ):  # also where no gate compares with it: what cannot be read is not replaced
-        checks.append(Check(name="champion", outcome=Outcome.UNDECIDED, reason=case.champion_problem))
+        checks.append(
+            Check(kind="champion problem", name="champion", outcome=Outcome.UNDECIDED, reason=case.champion_problem)
+        )
         outcomes.add(Outcome.UNDECIDED)
     if Outcome.FAIL in outcomes:
         outcome = Outcome.FAIL

@@ -12,11 +12,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from ratchet.domain import layout
+from ratchet.domain.case import CaseForPromotion, DayLoss, MetricValue
 from ratchet.domain.gates import LOSSES, EvidenceGate, Loss
 from ratchet.domain.losses import by_day, row_losses
 from ratchet.domain.night import DayScore, EvaluateResult
 from ratchet.domain.statistics import Evidence
-from ratchet.domain.verdict import CaseForPromotion, DayLoss, MetricValue
 from ratchet.errors import NightSkipped
 from ratchet.steps import frames
 from ratchet.steps.champion import problem_of

@@ -15,13 +15,14 @@ from ratchet.adapters.report import HtmlReporter
 from ratchet.adapters.report.svg import axis
 from ratchet.adapters.report.view import number
 from ratchet.domain import night as records
+from ratchet.domain.case import CaseForPromotion, DayLoss, MetricValue
 from ratchet.domain.checks import Check, Outcome
 from ratchet.domain.ledger import GENESIS, Champion, LedgerEntry
 from ratchet.domain.models import ModelVersion
 from ratchet.domain.records import digest
 from ratchet.domain.snapshots import SnapshotDiff
 from ratchet.domain.statistics import Evidence
-from ratchet.domain.verdict import CaseForPromotion, DayLoss, MetricValue, judge
+from ratchet.domain.verdict import judge
 from ratchet.spec import Pipeline, PipelineSpec
 
 CUTOFF = date(2013, 6, 30)

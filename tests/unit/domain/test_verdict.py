@@ -9,10 +9,11 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
+from ratchet.domain.case import CaseForPromotion, DayLoss, MetricValue
 from ratchet.domain.checks import Check, Outcome
 from ratchet.domain.gates import BoundGate, ChampionGate, EvidenceGate
 from ratchet.domain.statistics import Evidence
-from ratchet.domain.verdict import CaseForPromotion, DayLoss, MetricValue, judge
+from ratchet.domain.verdict import judge
 
 AUC = BoundGate(kind="bound", metric="auc", at_least=0.7)
 NO_WORSE = ChampionGate(kind="champion", loss="log_loss")

@@ -13,8 +13,8 @@ from ratchet.domain.statistics import e_process, lower_and_upper
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
+    from ratchet.domain.case import DayLoss
     from ratchet.domain.night import Night
-    from ratchet.domain.verdict import DayLoss
     from ratchet.spec import Pipeline
 
 _DAYS = 60  # of evidence, the newest; more than that is a smear at this size
