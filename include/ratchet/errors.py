@@ -6,7 +6,8 @@
     ├── UsageError                 the spec or the command is wrong            exit 2
     │   ├── SpecInvalid            a pipeline's YAML, suite or SQL
     │   ├── PipelineUnknown        no such pipeline in this home
-    │   └── SettingsInvalid        an environment variable or connection
+    │   ├── SettingsInvalid        an environment variable or connection
+    │   └── ActionRefused          what a person asked of a champion cannot be done
     ├── DataRejected               the night's data must not be trained on     exit 3
     ├── NightSkipped               there is too little to decide on            exit 0
     ├── ServiceError               a service failed; it may pass, so retry     exit 1
@@ -88,6 +89,15 @@ class SettingsInvalid(UsageError):
             r"^(\w[\w+.-]*://)?.*@", r"\1…@", found, flags=re.DOTALL
         )  # it need not be an address to hold a password
         super().__init__(f"{name}={whose!r}: expected {expected}")
+
+
+class ActionRefused(UsageError):
+    """What was asked of a pipeline's champion cannot be done, and nothing was changed."""
+
+    def __init__(self, action: str, pipeline: str, why: str) -> None:
+        self.action = action
+        self.pipeline = pipeline
+        super().__init__(f"{action} of {pipeline} refused: {why}")
 
 
 class DataRejected(RatchetError):

@@ -7,6 +7,7 @@ from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
+from ratchet.domain.case import Cost
 from ratchet.domain.models import ModelFiles, ModelVersion, Task
 from ratchet.domain.records import Record
 from ratchet.domain.snapshots import SourceFormat, StoredObject
@@ -185,6 +186,13 @@ class Fit(Record):
     rows: int
 
 
+class Tried(Record):
+    """What came of trying a registered model in a fresh process."""
+
+    problem: str | None = None  # why it does not give the evaluated predictions
+    cost: Cost | None = None  # where it does
+
+
 class Trainer(Protocol):
     """Fits boosters and scores with them."""
 
@@ -205,10 +213,11 @@ class Trainer(Protocol):
     def labels(self, files: ModelFiles, table: pa.Table) -> Floats:
         """Return ``target`` as the scores count it: 0/1, class number (−1: a class never met), or value; shape (n,)."""
 
-    def smoke(self, folder: Path, digest: str, rows: Path, expected: Path) -> str | None:
+    def smoke(self, folder: Path, digest: str, rows: Path, expected: Path | None) -> str | None:
         """Load the model in ``folder`` in a fresh process and compare its scores of ``rows`` with ``expected`` exactly.
 
-        Returns None when they are the same, else what went wrong.
+        Returns None when they are the same, or, where nothing is expected, when each row has a finite score; else what went
+        wrong.
         """
 
     def metrics(self, task: Task, y: Floats, predictions: Floats) -> Mapping[str, float | None]:

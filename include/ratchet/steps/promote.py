@@ -59,6 +59,7 @@ def promote(ctx: Context) -> PromoteResult:
         entry=mine.seq,
         detail=why,
         version=mine.champion.version,
+        appended=plan == "append",
         serves=serving == mine.champion,
         repaired=repaired if plan == "done" else None,
     )

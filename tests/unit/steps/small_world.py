@@ -61,14 +61,14 @@ SQL = "SELECT row_id, x, z, place FROM rows"
 class QuickTrainer(XgbTrainer):
     """The real trainer, which tries the registered artifact in this process: a fresh one costs a second."""
 
-    def smoke(self, folder: Path, digest: str, rows: Path, expected: Path) -> str | None:
+    def smoke(self, folder: Path, digest: str, rows: Path, expected: Path | None) -> str | None:
         """See ``ports.Trainer.smoke``."""
         files = {path.name: path.read_bytes() for path in folder.iterdir()}
         if files_digest(files) != digest:
             return "the artifact's sha256 is another"
         schema = ModelSchema.model_validate_json(files["schema.json"])
         scores = predict(files["booster.ubj"], schema, pq.read_table(rows))
-        return None if (scores == np.load(expected)).all() else "predictions differ"
+        return None if expected is None or (scores == np.load(expected)).all() else "predictions differ"
 
 
 def partition(day: date, rows: int = ROWS, **columns: Any) -> bytes:
