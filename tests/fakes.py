@@ -342,7 +342,8 @@ class MemoryRegistry:
         self._aliases = {name: dict(made) for name, made in other._aliases.items()}
         self._anchors = {name: dict(made) for name, made in other._anchors.items()}
         self._newest = dict(other._newest)
-        self._runs_made = itertools.count(1000)
+        made = max((int(run.removeprefix("run-")) for run in other.runs), default=0)
+        self._runs_made = itertools.count(made + 1000)  # those that the other makes from now on are others
 
     def tamper(self, run_id: str) -> None:
         """Flip one bit of a run's stored model, and forget every copy of it."""

@@ -64,7 +64,7 @@ def roll_back(  # noqa: PLR0913  what a person is asked
         raise ActionRefused("rollback", name, why)
     fit, words = fitness.tried(services, pipeline, target, night)
     if not fit:
-        raise ActionRefused("rollback", name, f"{words}. {_older(seen, target, name)}")
+        raise ActionRefused("rollback", name, f"{words.rstrip('.')}. {_older(seen, target, name)}")
     asked = "by the watch" if automatic else why
     return _append(services, name, seen, target, actor=actor, reason=reason, night=run_key, reasons=(asked, words))
 
