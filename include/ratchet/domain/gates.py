@@ -86,25 +86,54 @@ class ChampionGate(Record):
 
 
 class EvidenceGate(Record):
-    """The recipe must be proved better than the champion over the league's days, validly at any time."""
+    """The recipe must be proved better over days that its models had not seen, validly at any time."""
 
-    kind: Literal["evidence"] = Field(description="The anytime-valid comparison over the league's stream of days.")
-    loss: Loss = Field(description="The row loss whose daily differences are the evidence.")
+    kind: Literal["evidence"] = Field(
+        description="The proof by evidence over days: it may be looked at every night, and what is undecided is carried on."
+    )
+    loss: Loss = Field(description="The row loss whose daily differences are the evidence; smaller is better.")
     margin: StrictFloat = Field(
-        0.0, ge=0, allow_inf_nan=False, description="How much worse, in units of the loss, still counts as no worse."
+        0.0,
+        ge=0,
+        allow_inf_nan=False,
+        description="How much worse, in units of the loss, still counts as no worse. 0: it must be better.",
     )
     wrong_promotions_per_quarter: StrictFloat = Field(
         0.05,
         gt=0,
         lt=1,
-        description="The bound on promotions of challengers that are no better; 1/E must fall below it.",
+        description="How many promotions of what is no better are bearable in 91 nights. The proof (E) must reach 1 / this: 0.05 asks for 20.",
     )
     min_days: StrictInt = Field(5, ge=1, description="Fewer days of evidence than this never decide.")
+    shadow_nights: StrictInt = Field(
+        3,
+        ge=1,
+        description="Who is promoted by proof has scored at least so many days in shadow; league.size must not be smaller.",
+    )
+    lane: Literal["auto", "prove"] = Field(
+        "auto",
+        description="Of a challenger of the champion's own recipe. auto: once it is proved that refreshing beats holding, every "
+        "night's refresh is promoted when its other gates pass. prove: every refresh is proved by itself.",
+    )
+    backfill_days: StrictInt = Field(
+        28,
+        ge=0,
+        description="On its first night a recipe replays up to so many days of the window's past as evidence, each model fitted before "
+        "the day that judges it, once in a recipe's life. 0: it waits for new days.",
+    )
+    fleet: Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,62}$")] | None = Field(
+        None,
+        description="Name of a group of pipelines that share their wrong promotions; the proof is then e-BH over all of them.",
+    )
+    false_share: StrictFloat = Field(
+        0.1, gt=0, lt=1, description="Of a fleet: the bearable share of wrong ones among its proved recipes."
+    )
 
     @property
     def name(self) -> str:
         """Say the rule in words."""
-        return f"{self.loss} better than the champion's over the league's days"
+        worse = f", or worse by at most {self.margin:g}" if self.margin else ""
+        return f"{self.loss} proved better over days{worse}"
 
 
 Gate = Annotated[BoundGate | ChampionGate | EvidenceGate, Field(discriminator="kind")]
