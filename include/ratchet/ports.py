@@ -213,11 +213,10 @@ class Trainer(Protocol):
     def labels(self, files: ModelFiles, table: pa.Table) -> Floats:
         """Return ``target`` as the scores count it: 0/1, class number (−1: a class never met), or value; shape (n,)."""
 
-    def smoke(self, folder: Path, digest: str, rows: Path, expected: Path | None) -> str | None:
+    def smoke(self, folder: Path, digest: str, rows: Path, expected: Path | None) -> Tried:
         """Load the model in ``folder`` in a fresh process and compare its scores of ``rows`` with ``expected`` exactly.
 
-        Returns None when they are the same, or, where nothing is expected, when each row has a finite score; else what went
-        wrong.
+        Where nothing is expected each row must have a finite score.
         """
 
     def metrics(self, task: Task, y: Floats, predictions: Floats) -> Mapping[str, float | None]:
@@ -295,11 +294,15 @@ class Registry(Protocol):
 class Ledger(Protocol):
     """A pipeline's append-only record of champions."""
 
+    @property
+    def trusted(self) -> frozenset[str]:
+        """Fingerprints of the keys whose signatures count; with none, signatures are not verified."""
+
     def entries(self, pipeline: str) -> tuple[LedgerEntry, ...]:
         """Return all entries, verified.
 
         Raises:
-            LedgerBroken: the chain does not hold.
+            LedgerBroken: the chain does not hold, or where keys are trusted, its signatures do not.
         """
 
     def append(self, entry: LedgerEntry) -> LedgerEntry:
@@ -307,6 +310,7 @@ class Ledger(Protocol):
 
         Raises:
             AlreadyExists: somebody else has taken that number.
+            SettingsInvalid: there is no key to sign with, and the ledger is signed.
         """
 
 

@@ -16,7 +16,7 @@ import numpy as np
 
 from ratchet.domain.models import Feature, ModelFiles, ModelSchema
 from ratchet.errors import DataRejected, Problem, SpecInvalid
-from ratchet.ports import Fit
+from ratchet.ports import Fit, Tried
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -124,18 +124,19 @@ class XgbTrainer:
         """See ``ports.Trainer.labels``."""
         return labels(files.schema_, table)
 
-    def smoke(self, folder: Path, digest: str, rows: Path, expected: Path | None) -> str | None:
+    def smoke(self, folder: Path, digest: str, rows: Path, expected: Path | None) -> Tried:
         """See ``ports.Trainer.smoke``."""
         command = [sys.executable, "-m", "ratchet.adapters.smoke", str(folder), digest, str(rows)]
         command += [str(expected)] if expected else []
         try:
             done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)  # noqa: S603  our own module
         except subprocess.TimeoutExpired:
-            return "the registered artifact gave no predictions within 300 s"
+            return Tried(problem="the registered artifact gave no predictions within 300 s")
         if done.returncode == 0:
-            return None
+            return Tried.model_validate_json(done.stdout)
         lines = (done.stdout + done.stderr).strip().splitlines()
-        return lines[-1][:500] if lines else f"the process that loaded it ended with status {done.returncode}"
+        status = f"the process that loaded it ended with status {done.returncode}"
+        return Tried(problem=lines[-1][:500] if lines else status)
 
     def metrics(self, task: Task, y: Floats, predictions: Floats) -> Mapping[str, float | None]:
         """See ``ports.Trainer.metrics``."""

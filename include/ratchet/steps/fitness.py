@@ -55,7 +55,7 @@ def tried(services: Services, pipeline: Pipeline, version: Champion, night: Nigh
             import pyarrow.parquet as pq  # noqa: PLC0415  half a second that a refusal need not spend
 
             pq.write_table(rows, Path(made) / "rows.parquet")
-            problem = services.trainer.smoke(folder, version.artifact_digest, Path(made) / "rows.parquet", None)
+            problem = services.trainer.smoke(folder, version.artifact_digest, Path(made) / "rows.parquet", None).problem
     except Exception as exc:  # noqa: BLE001  an old model may fail in ways of its own
         return False, f"{name}: {problem_of(exc)}"
     if problem:

@@ -25,7 +25,10 @@ def gate(ctx: Context) -> GateResult:
             outcome=Outcome.FAIL if problem else Outcome.PASS,
             reason=problem or "the registered artifact, loaded in a fresh process, gives the evaluated predictions",
         )
-        verdict = judge(ctx.night.evaluate.case.model_copy(update={"smoke": smoke}), ctx.pipeline.spec.gates)
+        verdict = judge(
+            ctx.night.evaluate.case.model_copy(update={"smoke": smoke, "cost": ctx.night.register_.cost}),
+            ctx.pipeline.spec.gates,
+        )
         return GateResult(
             verdict=verdict,
             candidate=ctx.night.register_.version,

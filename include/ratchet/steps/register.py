@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 
 from ratchet.domain.night import RegisterResult
 from ratchet.errors import ArtifactTampered, ObjectNotFound
+from ratchet.ports import Tried
 from ratchet.steps import frames
 from ratchet.steps.champion import CHALLENGER
 from ratchet.steps.recorded import recorded
@@ -38,9 +39,10 @@ def register(ctx: Context) -> RegisterResult:
 def _register(ctx: Context) -> RegisterResult:
     registry, night, name = ctx.services.registry, ctx.night, ctx.pipeline.name
     assert night.train
-    smoke = _smoke(ctx)
+    tried = _smoke(ctx)
+    smoke = tried.problem
     if night.request.dry_run:
-        return RegisterResult(version=None, url=None, smoke=smoke)
+        return RegisterResult(version=None, url=None, smoke=smoke, cost=tried.cost)
     version = registry.version_of(name, ctx.run_key) or registry.register(
         name,
         {
@@ -55,10 +57,11 @@ def _register(ctx: Context) -> RegisterResult:
     )
     registry.set_alias(name, CHALLENGER, version.version)
     ctx.say(f"version {version.version}" + ("" if smoke is None else f"; smoke test: {smoke}"))
-    return RegisterResult(version=version, url=registry.version_url(name, version.version), smoke=smoke)
+    url = registry.version_url(name, version.version)
+    return RegisterResult(version=version, url=url, smoke=smoke, cost=tried.cost)
 
 
-def _smoke(ctx: Context) -> str | None:
+def _smoke(ctx: Context) -> Tried:
     """Load the artifact as MLflow has it in a fresh process; it must give the evaluated predictions, exactly."""
     night, services = ctx.night, ctx.services
     assert night.train
@@ -66,7 +69,7 @@ def _smoke(ctx: Context) -> str | None:
     try:
         folder, _ = services.registry.download(night.train.mlflow_run_id, night.train.artifact_digest, fresh=True)
     except (ArtifactTampered, ObjectNotFound) as exc:
-        return str(exc)
+        return Tried(problem=str(exc))
     evaluated = pq.read_table(
         io.BytesIO(services.store.get(night.evaluate.predictions)), columns=["row_id", "challenger"]
     )

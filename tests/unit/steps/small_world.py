@@ -16,8 +16,10 @@ from fakes import MemoryRegistry, MemoryStore, PlainReporter, SmallValidator, Tr
 from ratchet.adapters.duck import DuckEngine
 from ratchet.adapters.ledger import ObjectLedger
 from ratchet.adapters.xgb import XgbTrainer, predict
+from ratchet.domain.case import Cost
 from ratchet.domain.models import ModelSchema, files_digest
 from ratchet.domain.night import STEPS, Night, NightRequest
+from ratchet.ports import Tried
 from ratchet.spec import Pipeline, parse_spec
 from ratchet.steps.context import Services
 from ratchet.steps.night import begin, run_night, run_step
@@ -61,14 +63,16 @@ SQL = "SELECT row_id, x, z, place FROM rows"
 class QuickTrainer(XgbTrainer):
     """The real trainer, which tries the registered artifact in this process: a fresh one costs a second."""
 
-    def smoke(self, folder: Path, digest: str, rows: Path, expected: Path | None) -> str | None:
+    def smoke(self, folder: Path, digest: str, rows: Path, expected: Path | None) -> Tried:
         """See ``ports.Trainer.smoke``."""
         files = {path.name: path.read_bytes() for path in folder.iterdir()}
         if files_digest(files) != digest:
-            return "the artifact's sha256 is another"
+            return Tried(problem="the artifact's sha256 is another")
         schema = ModelSchema.model_validate_json(files["schema.json"])
         scores = predict(files["booster.ubj"], schema, pq.read_table(rows))
-        return None if expected is None or (scores == np.load(expected)).all() else "predictions differ"
+        if expected is not None and not (scores == np.load(expected)).all():
+            return Tried(problem="predictions differ")
+        return Tried(cost=Cost(artifact_mib=len(files["booster.ubj"]) / 2**20, latency_ms=1.5, memory_mib=150.0))
 
 
 def partition(day: date, rows: int = ROWS, **columns: Any) -> bytes:

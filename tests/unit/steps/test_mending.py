@@ -10,6 +10,7 @@ from small_world import NIGHT, QuickTrainer
 from fakes import PlainReporter
 from ratchet.domain.night import NightRequest
 from ratchet.errors import ServiceError, SpecInvalid
+from ratchet.ports import Tried
 from ratchet.steps.champion import reconcile
 from ratchet.steps.history import nights
 from ratchet.steps.night import run_night
@@ -22,7 +23,7 @@ class Grumpy(QuickTrainer):
 
     def smoke(self, *_):
         """Say so."""
-        return "the registered artifact gave no predictions within 300 s"
+        return Tried(problem="the registered artifact gave no predictions within 300 s")
 
 
 class Broken(PlainReporter):

@@ -11,6 +11,7 @@ from small_world import NIGHT
 from fakes import Killed, Tripwire
 from ratchet.domain.ledger import frozen
 from ratchet.errors import ActionRefused
+from ratchet.ports import Tried
 from ratchet.steps.freeze import freeze, thaw
 from ratchet.steps.rollback import newest_day, roll_back
 
@@ -114,7 +115,7 @@ def test_a_target_that_does_not_score_todays_rows_is_refused(three):
     class Blind(type(three.services.trainer)):
         def smoke(self, folder, digest, rows, expected):
             assert expected is None
-            return "feature z is missing"
+            return Tried(problem="feature z is missing")
 
     with pytest.raises(ActionRefused, match=r"does not score today's rows: feature z is missing.*version 1"):
         back(three, services=three.machine("cache", Blind()))

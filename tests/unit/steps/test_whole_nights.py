@@ -13,6 +13,7 @@ from small_world import FIRST, NIGHT, ROWS, SPEC, QuickTrainer, World, partition
 from ratchet.domain.checks import Outcome
 from ratchet.domain.night import STEPS, NightRequest
 from ratchet.errors import ArtifactTampered, ConditionalWritesIgnored, LedgerBroken
+from ratchet.ports import Tried
 from ratchet.steps.history import nights
 from ratchet.steps.night import begin
 from ratchet.steps.score import DayScore
@@ -535,7 +536,7 @@ class Sabotaged(QuickTrainer):
 
     def smoke(self, *_):
         """Say that something is wrong."""
-        return "3 of 120 predictions differ from those that were evaluated"
+        return Tried(problem="3 of 120 predictions differ from those that were evaluated")
 
 
 def test_an_artifact_that_predicts_otherwise_is_refused(world):
