@@ -84,13 +84,21 @@ def run(  # noqa: PLR0913  a command's options
 
 def champion(pipeline: Name, *, home: Home = None, as_json: Json = False) -> None:
     """Say which version serves, since when and why."""
-    from ratchet.domain.ledger import champion_of, reign
+    from datetime import UTC
+
+    from rich.markup import escape
+
+    from ratchet.domain.ledger import champion_of, frozen, reign
 
     services = connect_for(pipeline, home)
     entries = services.ledger.entries(pipeline)
-    served, since = champion_of(entries), reign(entries)
+    served, since, freeze = champion_of(entries), reign(entries), frozen(entries, datetime.now(UTC).date())
+    held = freeze.model_dump(mode="json", include={"seq", "actor", "reason", "at", "until"}) if freeze else None
+    if freeze and not as_json:
+        until = f"until {freeze.until}" if freeze.until else "until it is thawed"
+        say(f"[cyan]frozen {until}[/cyan] by {freeze.actor} (ledger entry {freeze.seq}): {escape(freeze.reason)}")
     if served is None or since is None:
-        nobody = {"pipeline": pipeline, "version": None, "run_key": None}
+        nobody = {"pipeline": pipeline, "version": None, "run_key": None, "frozen": held}
         print_json(nobody) if as_json else say(f"{pipeline} has no champion yet")
         return
     alias = services.registry.alias(pipeline, "champion")
@@ -99,10 +107,8 @@ def champion(pipeline: Name, *, home: Home = None, as_json: Json = False) -> Non
             **since.model_dump(mode="json", include={"action", "at", "actor", "reason", "reasons"}),
             **served.model_dump(mode="json"),
         }
-        print_json({"pipeline": pipeline, **found, "entry": since.seq, "alias": alias})
+        print_json({"pipeline": pipeline, **found, "entry": since.seq, "alias": alias, "frozen": held})
         return
-    from rich.markup import escape
-
     say(
         f"[bold]{pipeline}[/bold] is served by version [bold]{served.version}[/bold] (cutoff {served.cutoff}, run {served.run_key[:12]})"
     )

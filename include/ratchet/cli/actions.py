@@ -1,0 +1,84 @@
+"""Commands by which a person acts on a champion: send it back, freeze it, promote, set the alias right, tidy up."""
+
+from __future__ import annotations
+
+import getpass
+from datetime import datetime
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from ratchet.cli.connect import connect_for
+from ratchet.cli.night import Home, Json, Name
+from ratchet.cli.show import print_json, say
+
+if TYPE_CHECKING:
+    from ratchet.domain.ledger import LedgerEntry
+
+Reason = Annotated[str, typer.Option("--reason", help="Why; goes to the ledger.", show_default=False)]
+
+
+def add_to(app: typer.Typer) -> None:
+    """Add the commands."""
+    for command in (rollback, freeze, thaw):
+        app.command()(command)
+
+
+def rollback(
+    pipeline: Name,
+    *,
+    reason: Reason,
+    to: Annotated[
+        int | None, typer.Option("--to", help="The version that shall serve; by default the last that served before.")
+    ] = None,
+    home: Home = None,
+    as_json: Json = False,
+) -> None:
+    """Send the champion back to one that served before, once that is loaded afresh and has scored today's rows."""
+    from ratchet.spec import load_pipeline
+    from ratchet.steps.rollback import roll_back
+
+    services = connect_for(pipeline, home)
+    loaded = load_pipeline(pipeline, home)
+    _told(roll_back(services, loaded, to=to, actor=getpass.getuser(), reason=reason), as_json=as_json)
+
+
+def freeze(
+    pipeline: Name,
+    *,
+    reason: Reason,
+    until: Annotated[
+        datetime | None,
+        typer.Option(formats=["%Y-%m-%d"], help="The last day on which it holds, UTC; by default until a thaw."),
+    ] = None,
+    home: Home = None,
+    as_json: Json = False,
+) -> None:
+    """Let nobody be promoted until further notice; nights go on judging, and a rollback is still possible."""
+    from ratchet.steps import freeze as freezing
+
+    services, last = connect_for(pipeline, home), until.date() if until else None
+    _told(freezing.freeze(services, pipeline, actor=getpass.getuser(), reason=reason, until=last), as_json=as_json)
+
+
+def thaw(pipeline: Name, *, reason: Reason, home: Home = None, as_json: Json = False) -> None:
+    """Let promotions go on."""
+    from ratchet.steps import freeze as freezing
+
+    services = connect_for(pipeline, home)
+    _told(freezing.thaw(services, pipeline, actor=getpass.getuser(), reason=reason), as_json=as_json)
+
+
+def _told(entry: LedgerEntry, *, as_json: bool) -> None:
+    """Show an entry that was appended."""
+    if as_json:
+        print_json(entry.model_dump(mode="json"))
+        return
+    from rich.markup import escape
+
+    serving = f"version {entry.champion.version} serves" if entry.champion else "nobody serves yet"
+    until = f" until {entry.until}" if entry.until else ""
+    say(f"[bold]{entry.action}[/bold] of {entry.pipeline}{until}: {serving} (ledger entry {entry.seq})")
+    say(f"  {escape(entry.actor)}, {entry.at}: {escape(entry.reason)}")
+    for why in entry.reasons:
+        say(f"  [dim]{escape(why)}[/dim]")
