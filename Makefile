@@ -72,7 +72,7 @@ bench: setup ## Measure what Ratchet costs over bare scripts
 
 .PHONY: lock
 lock: | $(TOOLS)/stamps/python $(UV) ## Resolve the dependencies anew, within what is locked
-	$(call say,'locking: runtime, development tools, S3 server')
+	$(call say,'locking: runtime and development tools and S3 server')
 	@$(UV) $(COMPILE) -p $(PYTHON) requirements.in -o requirements.txt
 	@$(UV) $(COMPILE) -p $(PYTHON) -c requirements.txt tests/requirements.in -o tests/requirements.txt
 	@$(UV) $(COMPILE) -p $(PYTHON) include/ratchet/stack/ministack.in -o include/ratchet/stack/ministack.txt

@@ -179,12 +179,14 @@ class IntegrityError(RatchetError):
 class LedgerBroken(IntegrityError):
     """The chain of ledger entries does not hold."""
 
-    def __init__(self, pipeline: str, seq: int, why: str) -> None:
+    def __init__(
+        self, pipeline: str, seq: int, why: str, todo: str = "restore the entry from the object store's versions"
+    ) -> None:
         self.pipeline = pipeline
         self.seq = seq
         super().__init__(
             f"ledger of {pipeline}, entry {seq:08d}: {why}. No promotion is made on a ledger that does not verify; "
-            "restore the entry from the object store's versions, then run again."
+            f"{todo}, then run again."
         )
 
 

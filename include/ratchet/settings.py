@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
+from pydantic import SecretStr
+
 from ratchet.domain.records import Record
 from ratchet.errors import SettingsInvalid
 
@@ -21,14 +23,18 @@ class Settings(Record):
     bucket: str  # the platform's own
     tracking_uri: str  # "" where none is named
     cache: Path
+    signing_key: Path | None = None  # private key that ledger entries are signed with
+    signing_key_password: SecretStr | None = None
+    trusted_keys: Path | None = None  # public keys whose signatures count: a file or a folder
 
 
 def settings(environment: Mapping[str, str] | None = None) -> Settings:
     """Read the settings.
 
     Args:
-        environment: by default the process's own; ``RATCHET_S3_ENDPOINT``, ``RATCHET_BUCKET``, ``MLFLOW_TRACKING_URI`` and
-            ``RATCHET_CACHE`` are read.
+        environment: by default the process's own; ``RATCHET_S3_ENDPOINT``, ``RATCHET_BUCKET``, ``MLFLOW_TRACKING_URI``,
+            ``RATCHET_CACHE``, ``RATCHET_SIGNING_KEY`` (with ``RATCHET_SIGNING_KEY_PASSWORD``) and ``RATCHET_TRUSTED_KEYS``
+            are read.
 
     Raises:
         SettingsInvalid: an address is none.
@@ -39,10 +45,18 @@ def settings(environment: Mapping[str, str] | None = None) -> Settings:
     for name, value in (("RATCHET_S3_ENDPOINT", endpoint), ("MLFLOW_TRACKING_URI", tracking or None)):
         if value is not None and (urlsplit(value).scheme not in {"http", "https"} or not urlsplit(value).netloc):
             raise SettingsInvalid(name, value, "the address of a server, such as http://127.0.0.1:5000")
+    password = env.get("RATCHET_SIGNING_KEY_PASSWORD")
     home_cache = Path(env.get("XDG_CACHE_HOME") or Path.home() / ".cache")
     return Settings(
         s3_endpoint=endpoint,
         bucket=env.get("RATCHET_BUCKET") or "ratchet",
         tracking_uri=tracking,
         cache=Path(env.get("RATCHET_CACHE") or home_cache / "ratchet"),
+        signing_key=_path(env.get("RATCHET_SIGNING_KEY")),
+        signing_key_password=SecretStr(password) if password else None,
+        trusted_keys=_path(env.get("RATCHET_TRUSTED_KEYS")),
     )
+
+
+def _path(given: str | None) -> Path | None:
+    return Path(given).expanduser() if given else None

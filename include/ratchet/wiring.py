@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from ratchet.adapters.duck import DuckEngine
 from ratchet.adapters.gx import GxValidator
 from ratchet.adapters.ledger import ObjectLedger
 from ratchet.adapters.mlflow import MlflowRegistry
 from ratchet.adapters.report import HtmlReporter
 from ratchet.adapters.s3 import S3Store
+from ratchet.adapters.signing import signer, trusted_keys
 from ratchet.adapters.xgb import XgbTrainer
 from ratchet.errors import SettingsInvalid
 from ratchet.settings import Settings, settings
 from ratchet.steps.context import Services
+
+if TYPE_CHECKING:
+    from ratchet.ports import ObjectStore
 
 
 def services(given: Settings | None = None) -> Services:
@@ -30,7 +36,7 @@ def services(given: Settings | None = None) -> Services:
         validator=GxValidator(),
         trainer=XgbTrainer(),
         registry=MlflowRegistry(found.tracking_uri, found.cache),
-        ledger=ObjectLedger(store),
+        ledger=ledger(store, found),
         reporter=HtmlReporter(),
         cache=found.cache,
     )
@@ -41,3 +47,14 @@ def object_store(given: Settings | None = None) -> S3Store:
     found = given or settings()
     found.cache.mkdir(parents=True, exist_ok=True, mode=0o700)
     return S3Store(found.s3_endpoint, found.bucket, found.cache)
+
+
+def ledger(store: ObjectStore, given: Settings) -> ObjectLedger:
+    """Build the ledger with the keys that sign and verify it.
+
+    Raises:
+        SettingsInvalid: a key cannot be used.
+    """
+    secret = given.signing_key_password
+    signs = signer(given.signing_key, secret.get_secret_value() if secret else None) if given.signing_key else None
+    return ObjectLedger(store, signs, trusted_keys(given.trusted_keys) if given.trusted_keys else ())

@@ -9,11 +9,16 @@ from ratchet.domain.records import Record, digest
 from ratchet.errors import LedgerBroken
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
+
+    Trusted = Mapping[
+        str, Callable[[str, str], bool]
+    ]  # fingerprint of a key → whether a signature over a hash is its own
 
 GENESIS = "0" * 64
+SHOWN = 16  # hexadecimal digits of a hash or key that suffice for people
 
-Action = Literal["bootstrap", "promote", "refresh", "override", "adopt", "rollback", "freeze", "thaw"]
+Action = Literal["bootstrap", "promote", "refresh", "override", "adopt", "rollback", "freeze", "thaw", "sign"]
 TURNS: frozenset[Action] = frozenset({"bootstrap", "promote", "refresh", "override", "adopt", "rollback"})
 
 
@@ -33,13 +38,16 @@ class Champion(Record):
 class LedgerEntry(Record):
     """One turn of the ratchet. ``hash`` covers every field but itself and the signature; ``previous`` is the hash of the
     entry before.
+
+    A field that has its default is neither stored nor hashed, so that a ledger outlives new fields, and so that what is stored
+    is what is hashed: a default, once given, must never change.
     """  # noqa: D205  one sentence
 
     seq: int
     previous: str
     pipeline: str
     action: Action
-    champion: Champion | None  # who serves from here on; a freeze or thaw repeats it, and there may be none yet
+    champion: Champion | None  # who serves from here on; what is no turn repeats it, and there may be none yet
     judged_through: (
         date  # the newest day that any judgement so far has used: the evidence of this reign begins after it
     )
@@ -54,7 +62,7 @@ class LedgerEntry(Record):
     at: str  # ISO 8601, UTC
     key: str = ""  # fingerprint of the key that signed it, where one did
     hash: str = ""
-    signature: str = ""  # Ed25519 over ``hash``, base64
+    signature: str = ""  # Ed25519 over ``signed_words(hash)``, base64
 
     def sealed(self) -> LedgerEntry:
         """Return the entry with its hash."""
@@ -62,27 +70,99 @@ class LedgerEntry(Record):
 
     def expected_hash(self) -> str:
         """Compute what ``hash`` must be."""
-        return digest(self.model_dump(mode="json", exclude={"hash", "signature"}))
+        return digest(self.model_dump(mode="json", exclude={"hash", "signature"}, exclude_defaults=True))
+
+    def as_json(self, indent: int | None = None) -> str:
+        """Return the entry as it is stored and exported."""
+        return self.model_dump_json(indent=indent, exclude_defaults=True)
 
 
-def verified(pipeline: str, entries: Sequence[LedgerEntry]) -> tuple[LedgerEntry, ...]:
-    """Return the entries when the chain holds.
+def signed_words(entry_hash: str) -> bytes:
+    """Return what a signature is made over; the words keep it from passing for a signature of anything else."""
+    return f"ratchet-ledger:{entry_hash}".encode()
+
+
+def verified(pipeline: str, entries: Sequence[LedgerEntry], trusted: Trusted | None = None) -> tuple[LedgerEntry, ...]:
+    """Return the entries when the chain holds, and where keys are trusted, when the signatures do.
+
+    A signature covers the hash, and with it every entry before: what stands before the first signed entry is vouched for by
+    it. From there on every entry must be signed, and with trusted keys at least one must be: otherwise whoever can write could
+    strip them all, or begin a ledger anew.
 
     Raises:
-        LedgerBroken: an entry was edited, removed or reordered.
+        LedgerBroken: an entry was edited, removed or reordered, or is not signed by a trusted key.
     """
-    previous = GENESIS
+    previous, signed = GENESIS, 0
     for seq, entry in enumerate(entries, start=1):
-        if entry.pipeline != pipeline:
-            raise LedgerBroken(pipeline, seq, f"it belongs to pipeline {entry.pipeline!r}")
-        if entry.seq != seq:
-            raise LedgerBroken(pipeline, seq, f"entry {entry.seq} stands in its place")
-        if entry.previous != previous:
-            raise LedgerBroken(pipeline, seq, "it does not continue the entry before it")
-        if entry.hash != entry.expected_hash():
-            raise LedgerBroken(pipeline, seq, "its content does not match its hash")
-        previous = entry.hash
+        _refuse_unlinked(pipeline, seq, entry, previous)
+        _refuse_unsigned(entry, signed, trusted or {})
+        previous, signed = entry.hash, seq if entry.signature else signed
+    if trusted and entries and not signed:
+        raise LedgerBroken(
+            pipeline,
+            len(entries),
+            f"expected a signature by one of the trusted keys ({_short(trusted)}), found none on this or any entry before it",
+            f"if the ledger is older than the keys, compare it with an export and run `ratchet ledger sign {pipeline}`; "
+            "if it is not, it was written anew: restore its entries from the object store's versions",
+        )
     return tuple(entries)
+
+
+def _refuse_unlinked(pipeline: str, seq: int, entry: LedgerEntry, previous: str) -> None:
+    if entry.pipeline != pipeline:
+        raise LedgerBroken(pipeline, seq, f"it belongs to pipeline {entry.pipeline!r}")
+    if entry.seq != seq:
+        raise LedgerBroken(
+            pipeline, seq, f"entry {entry.seq} stands in its place: entries were removed, added or reordered"
+        )
+    if entry.previous != previous:
+        raise LedgerBroken(
+            pipeline,
+            seq,
+            f"it does not continue the entry before it: expected previous hash {previous[:SHOWN]}, found {entry.previous[:SHOWN]}",
+        )
+    expected = entry.expected_hash()
+    if entry.hash != expected:
+        raise LedgerBroken(
+            pipeline,
+            seq,
+            f"its content does not match its hash: expected {expected[:SHOWN]}, found {entry.hash[:SHOWN] or 'none'}; it was edited",
+        )
+
+
+def _refuse_unsigned(entry: LedgerEntry, signed: int, trusted: Trusted) -> None:
+    pipeline, seq = entry.pipeline, entry.seq
+    if entry.key and not entry.signature:
+        raise LedgerBroken(
+            pipeline, seq, f"expected a signature by key {entry.key[:SHOWN]}, found none: it was removed"
+        )
+    if not entry.signature:
+        if signed:
+            raise LedgerBroken(
+                pipeline,
+                seq,
+                f"expected a signature, because entry {signed} before it is signed, found none",
+                f"Ratchet refuses to write this without a key, so ask {entry.actor!r}, who is named in it, and restore the "
+                "ledger from the object store's versions",
+            )
+        return
+    if not trusted:
+        return
+    holds = trusted.get(entry.key)
+    if holds is None:
+        raise LedgerBroken(
+            pipeline,
+            seq,
+            f"expected a signature by a trusted key ({_short(trusted)}), found one by key {entry.key[:SHOWN] or 'of no name'}",
+            "if that key is yours, add its public half to RATCHET_TRUSTED_KEYS; if it is not, restore the entry from the "
+            "object store's versions",
+        )
+    if not holds(entry.hash, entry.signature):
+        raise LedgerBroken(pipeline, seq, f"its signature is not one of its hash by key {entry.key[:SHOWN]}")
+
+
+def _short(trusted: Trusted) -> str:
+    return ", ".join(fingerprint[:SHOWN] for fingerprint in sorted(trusted))
 
 
 def anchored(pipeline: str, entries: Sequence[LedgerEntry], anchors: Mapping[int, str]) -> tuple[LedgerEntry, ...]:
@@ -95,9 +175,18 @@ def anchored(pipeline: str, entries: Sequence[LedgerEntry], anchors: Mapping[int
     """
     for seq, kept in sorted(anchors.items()):
         if seq > len(entries):
-            raise LedgerBroken(pipeline, seq, f"it is gone; the registry remembers that its hash was {kept[:12]}")
-        if entries[seq - 1].hash != kept:
-            raise LedgerBroken(pipeline, seq, f"it was written anew; the registry remembers hash {kept[:12]}")
+            raise LedgerBroken(
+                pipeline,
+                seq,
+                f"expected hash {kept[:SHOWN]}, which the registry remembers, found no such entry: it is gone",
+            )
+        found = entries[seq - 1].hash if seq > 0 else ""
+        if found != kept:
+            raise LedgerBroken(
+                pipeline,
+                seq,
+                f"expected hash {kept[:SHOWN]}, which the registry remembers, found {found[:SHOWN] or 'none'}: it was written anew",
+            )
     return tuple(entry for entry in entries if entry.seq not in anchors)
 
 
@@ -168,6 +257,11 @@ def serving_at(entries: Sequence[LedgerEntry], when: datetime) -> LedgerEntry | 
     """Return the entry by which somebody served at a moment (aware of its zone)."""
     past = [entry for entry in entries if entry.action in TURNS and datetime.fromisoformat(entry.at) <= when]
     return past[-1] if past else None
+
+
+def followed_by(entries: Sequence[LedgerEntry], entry: LedgerEntry) -> LedgerEntry | None:
+    """Return the entry that ended the reign that another began."""
+    return next((later for later in entries if later.seq > entry.seq and later.action in TURNS), None)
 
 
 Plan = Literal["append", "done", "superseded", "frozen"]
