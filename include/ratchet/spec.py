@@ -483,6 +483,21 @@ def parse_spec(text: str, file: str, overrides: dict[str, Any] | None = None) ->
         ) from exc
 
 
+def with_gates(pipeline: Pipeline, text: str, file: str) -> Pipeline:
+    """Return the pipeline with the gates of another file: YAML with a list ``gates``, and nothing else."""
+    data = read_yaml(text, file)
+    wrong = [
+        Problem(file, str(key), "is not a field here; the file holds a list `gates`") for key in data if key != "gates"
+    ]
+    if wrong:
+        raise SpecInvalid(wrong)
+    try:
+        spec = PipelineSpec.model_validate({**pipeline.spec.model_dump(exclude={"gates"}), **data})
+    except ValidationError as exc:
+        raise SpecInvalid(problems(PipelineSpec, file, exc)) from exc
+    return pipeline.model_copy(update={"spec": spec})
+
+
 def _overridden(problem: Problem, overrides: dict[str, Any]) -> Problem:
     """Say that a wrong value comes from an override, not from the file."""
     mine = any(problem.key == key or key.startswith(f"{problem.key}.") for key in overrides)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import TYPE_CHECKING
 
 from ratchet.adapters.duck import DuckEngine
@@ -10,6 +11,7 @@ from ratchet.adapters.ledger import ObjectLedger
 from ratchet.adapters.mlflow import MlflowRegistry
 from ratchet.adapters.report import HtmlReporter
 from ratchet.adapters.s3 import S3Store
+from ratchet.adapters.sandbox import FolderRegistry, FolderStore, KeptFits
 from ratchet.adapters.signing import signer, trusted_keys
 from ratchet.adapters.xgb import XgbTrainer
 from ratchet.errors import SettingsInvalid
@@ -17,7 +19,10 @@ from ratchet.settings import Settings, settings
 from ratchet.steps.context import Services
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from ratchet.ports import ObjectStore
+    from ratchet.spec import Pipeline
 
 
 def services(given: Settings | None = None) -> Services:
@@ -47,6 +52,26 @@ def object_store(given: Settings | None = None) -> S3Store:
     found = given or settings()
     found.cache.mkdir(parents=True, exist_ok=True, mode=0o700)
     return S3Store(found.s3_endpoint, found.bucket, found.cache)
+
+
+def sandboxed(real: Services, pipeline: Pipeline, folder: Path, shared: Path) -> Services:
+    """Build services that read the pipeline's source as the real ones do, and write nowhere but here.
+
+    Args:
+        real: the real services.
+        pipeline: what is going to run.
+        folder: where its ledger, versions and records lie.
+        shared: where lies what any sandbox may find done: validations and fits, known by their content.
+    """
+    source = pipeline.spec.source
+    store = FolderStore(folder, shared, real.store, [source.uri, *(table.uri for table in source.tables.values())])
+    return dataclasses.replace(
+        real,
+        store=store,
+        trainer=KeptFits(real.trainer, shared / "fits"),
+        registry=FolderRegistry(store),
+        ledger=ObjectLedger(store),
+    )
 
 
 def ledger(store: ObjectStore, given: Settings) -> ObjectLedger:

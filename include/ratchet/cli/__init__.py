@@ -11,7 +11,7 @@ import sys
 
 import typer
 
-from ratchet.cli import actions, demo, night, stack
+from ratchet.cli import actions, demo, night, replay, stack
 from ratchet.errors import RatchetError
 
 app = typer.Typer(
@@ -19,6 +19,7 @@ app = typer.Typer(
 )
 night.add_to(app)
 actions.add_to(app)
+replay.add_to(app)
 stack.add_to(app)
 demo.add_to(app)
 

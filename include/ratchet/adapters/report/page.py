@@ -41,7 +41,7 @@ class HtmlReporter:
         metric = view.watched_metric(pipeline)
         importance = sorted((night.train.importance if night.train else {}).items(), key=lambda pair: -pair[1])
         html = (
-            _environment()
+            environment()
             .get_template("page.html")
             .render(
                 night=night,
@@ -70,7 +70,8 @@ class HtmlReporter:
 
 
 @functools.cache
-def _environment() -> jinja2.Environment:
+def environment() -> jinja2.Environment:
+    """Return the templates, which escape whatever is put into them."""
     import jinja2  # noqa: PLC0415  a CLI that writes no page has no use for it
 
     environment = jinja2.Environment(

@@ -1,0 +1,230 @@
+"""Commands that try rules on the past: replay runs the nights again in a world of its own, whatif judges their records anew."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from contextlib import contextmanager
+from datetime import datetime
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Self
+
+import typer
+
+from ratchet.cli.connect import use_stack
+from ratchet.cli.night import Home, Json, Name
+from ratchet.cli.show import coloured, console, print_json, say
+from ratchet.errors import UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from ratchet.domain.policies import Period, Replayed, Turn
+    from ratchet.settings import Settings
+    from ratchet.spec import Pipeline
+    from ratchet.steps.context import Services
+
+_LISTED = 8  # false refusals on the terminal; the page has all of them
+
+From = Annotated[datetime, typer.Option("--from", formats=["%Y-%m-%d"], help="The first night.")]
+To = Annotated[datetime, typer.Option("--to", formats=["%Y-%m-%d"], help="The last day; data up to it is used.")]
+Gates = Annotated[
+    Path | None,
+    typer.Option("--gates", help="YAML file with a list `gates:`, which takes the place of the spec's."),
+]
+
+
+def add_to(app: typer.Typer) -> None:
+    """Add the commands."""
+    for command in (replay,):
+        app.command()(command)
+
+
+def replay(  # noqa: PLR0913  a command's options
+    pipeline: Name,
+    first: From,
+    last: To,
+    *,
+    every: Annotated[int, typer.Option("--every", min=1, help="Days from one night to the next.")] = 1,
+    gates: Gates = None,
+    jobs: Annotated[
+        int | None, typer.Option("--jobs", min=1, help="Processes; by default as many as there are processors.")
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", help="Folder for the page; by default replay-<pipeline>/ here.")
+    ] = None,
+    fresh: Annotated[
+        bool, typer.Option("--fresh", help="Discard what earlier replays of this pipeline have kept.")
+    ] = False,
+    home: Home = None,
+    as_json: Json = False,
+) -> None:
+    """Run past nights as if each were tonight, apart from the real champion, and compare with other policies."""
+    from ratchet.adapters.report.replay import page
+    from ratchet.domain.policies import Range
+    from ratchet.domain.records import digest
+    from ratchet.provenance import code_digest
+    from ratchet.settings import settings
+    from ratchet.steps.crew import Crew
+    from ratchet.steps.replay import replay as play
+
+    loaded = _with_gates(pipeline, home, gates)
+    wanted = Range(first=first.date(), last=last.date(), every=every)
+    use_stack()
+    found = settings()
+    base = found.cache / "replays" / pipeline
+    key = digest([loaded.model_dump(mode="json"), wanted.model_dump(mode="json")])[:16]
+    with _alone(base):
+        if fresh:
+            _discard(base)
+        kept = base / code_digest()[:16]
+        worlds = partial(_world, found, loaded, kept, key)
+        with Crew(worlds, jobs or os.cpu_count() or 1) as crew, _Progress(quiet=as_json) as progress:
+            replayed = play(loaded, wanted, crew, progress)
+    folder = out or Path(f"replay-{pipeline}")
+    folder.mkdir(parents=True, exist_ok=True)
+    written = folder / "replay.html"
+    written.write_bytes(page(replayed, loaded))
+    if as_json:
+        print_json({**_as_json(replayed), "page": str(written), "kept": str(kept)})
+        return
+    _tell(replayed)
+    say(f"[dim]page: {written}; the nights are kept in {kept}, so that the same replay goes on where it was[/dim]")
+
+
+def _world(found: Settings, pipeline: Pipeline, base: Path, key: str, name: str) -> Services:
+    """Build the services of one of a replay's worlds; a process of its own calls this."""
+    from ratchet.steps.replay import SCRATCH
+    from ratchet.wiring import sandboxed, services
+
+    folder = base / (name if name == SCRATCH else f"{name}-{key}")
+    return sandboxed(services(found), pipeline, folder, base / "shared")
+
+
+def _with_gates(pipeline: str, home: Path | None, gates: Path | None) -> Pipeline:
+    from ratchet.spec import load_pipeline, with_gates
+
+    loaded = load_pipeline(pipeline, home)
+    if gates is None:
+        return loaded
+    try:
+        text = gates.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as exc:
+        reason = getattr(exc, "strerror", None) or exc
+        raise UsageError(f"{gates}: cannot be read: {reason}; expected a YAML file with a list `gates:`") from exc
+    return with_gates(loaded, text, str(gates))
+
+
+@contextmanager
+def _alone(base: Path) -> Iterator[None]:
+    """Let one replay of a pipeline at a time work in its folder."""
+    import fcntl  # not on Windows, where the other commands should still work
+
+    base.mkdir(parents=True, exist_ok=True, mode=0o700)
+    with (base / "lock").open("w") as handle:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as exc:
+            raise UsageError(f"another replay of this pipeline works in {base}; wait until it is done") from exc
+        yield
+
+
+def _discard(base: Path) -> None:
+    for path in base.iterdir():
+        if path.is_dir():
+            shutil.rmtree(path)
+
+
+class _Progress:
+    """Shows how far each part is, on standard error; silent where JSON is wanted."""
+
+    def __init__(self, *, quiet: bool) -> None:
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+        self._bars: dict[str, Any] = {}
+        self._progress = Progress(
+            TextColumn("{task.description:<10}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            TextColumn("[dim]{task.fields[newest]}"),
+            console=console(stderr=True),
+            disable=quiet,
+        )
+
+    def __enter__(self) -> Self:
+        """Begin to show."""
+        self._progress.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Leave the terminal as it was."""
+        self._progress.stop()
+
+    def __call__(self, part: str, done: int, total: int, newest: str) -> None:
+        """Move a bar."""
+        if part not in self._bars:
+            self._bars[part] = self._progress.add_task(part, total=total, newest="")
+        self._progress.update(self._bars[part], completed=done, newest=newest)
+
+
+def _as_json(found: Replayed) -> dict[str, Any]:
+    return {
+        **found.model_dump(mode="json"),
+        "counts": _counts(found),
+        "false_refusals": [{**t.model_dump(mode="json"), "total": t.total} for t in found.false_refusals],
+    }
+
+
+def _counts(found: Replayed) -> dict[str, int]:
+    outcomes: dict[str, int] = {}
+    for night in found.nights:
+        outcomes[night.outcome] = outcomes.get(night.outcome, 0) + 1
+    return outcomes
+
+
+def _tell(found: Replayed) -> None:
+    from rich.markup import escape
+    from rich.table import Table
+
+    counts = ", ".join(f"{n} {outcome}" for outcome, n in sorted(_counts(found).items()))
+    say(
+        f"[bold]{found.pipeline}[/bold]: {len(found.nights)} nights from {found.range.first} to {found.range.last}: {counts}"
+    )
+    for problem in found.problems[:_LISTED]:
+        say(f"[yellow]{escape(problem)}[/yellow]")
+    if found.total is None:
+        say("no night made a champion, so there is nothing to compare")
+        return
+    table = Table(title=f"{found.loss} (lower is better) and {found.metric} of what served, by policy")
+    for name in ("", "days", "rows", *found.total.policies):
+        table.add_column(name, justify="left" if not name else "right")
+    for period in (*found.months, found.total):
+        if period is found.total:
+            table.add_section()
+        table.add_row(*_row(period))
+    console().print(table)
+    held = [t for t in found.turns if not t.action]
+    say(
+        f"{sum(bool(t.action) for t in found.turns)} changes of champion saved {_sum(found, held=False):+.1f}, "
+        f"{len(held)} refusals {_sum(found, held=True):+.1f} ({found.loss} summed over rows, until the champion next changed)"
+    )
+    wrong = found.false_refusals
+    if wrong:
+        say(f"{len(wrong)} challengers that were held back would have been better; the dearest:")
+    for turn in wrong[:_LISTED]:
+        say(f"  {_cost(turn)}: {coloured(turn.outcome)} {escape('; '.join(turn.reasons))}"[:300])
+
+
+def _row(period: Period) -> tuple[str, ...]:
+    figures = (f"{f.loss:.4f}  {'–' if f.metric is None else f'{f.metric:.4f}'}" for f in period.policies.values())
+    return period.name, str(period.days), f"{period.rows:,}", *figures
+
+
+def _sum(found: Replayed, *, held: bool) -> float:
+    return sum(t.total for t in found.turns if bool(t.action) != held)
+
+
+def _cost(turn: Turn) -> str:
+    return f"{turn.cutoff} v{turn.version} instead of v{turn.rival}: {-turn.gain:.5f} a row over {turn.days} days"
