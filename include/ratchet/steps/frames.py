@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from datetime import date
 from typing import TYPE_CHECKING
 
 import pyarrow as pa
@@ -10,6 +11,7 @@ import pyarrow.parquet as pq
 
 from ratchet.domain.records import Record, digest
 from ratchet.domain.snapshots import StoredObject
+from ratchet.domain.windows import Span
 from ratchet.errors import ArtifactTampered, DataRejected, ObjectChanged, ObjectNotFound
 from ratchet.ports import FeatureFrame, FeatureQuery, TableFile, TableFiles
 from ratchet.provenance import code_digest
@@ -17,10 +19,8 @@ from ratchet.steps.snapshot import date_column, file_format, load
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from datetime import date
 
-    from ratchet.domain.snapshots import Pin
-    from ratchet.domain.windows import Span
+    from ratchet.domain.snapshots import Pin, Snapshot
     from ratchet.spec import Table
     from ratchet.steps.context import Context
 
@@ -55,14 +55,7 @@ def feature_frame(ctx: Context, sql: str) -> FeatureFrame:
     if counts_file.is_file() and table_file.is_file():
         counts = _Counts.model_validate_json(counts_file.read_bytes())
         return FeatureFrame(table=pq.read_table(table_file, memory_map=True), **counts.model_dump())
-    tables: dict[str, TableFiles] = {
-        "rows": _files(
-            ctx, spec.source, [p for p in snapshot.tables["rows"] if p.sha256 not in left_out], snapshot.window
-        )
-    }
-    for name, side in spec.source.tables.items():
-        tables[name] = _files(ctx, side, snapshot.tables[name], spec.side_span(side, snapshot.cutoff))
-    frame = ctx.services.engine.features(_query(ctx, sql, tables))
+    frame = ctx.services.engine.features(_query(ctx, sql, _tables(ctx, snapshot, left_out, snapshot.window.last)))
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     counts = _Counts(**frame.model_dump(exclude={"table"}))
     aside = folder / f".{key}-{os.getpid()}"
@@ -71,6 +64,14 @@ def feature_frame(ctx: Context, sql: str) -> FeatureFrame:
     aside.write_text(counts.model_dump_json())
     aside.replace(counts_file)
     return frame
+
+
+def feature_frame_through(ctx: Context, sql: str, last: date) -> FeatureFrame:
+    """Run a features query as it would have been run when ``last`` was the newest day: no table shows a later one."""
+    snapshot = load(ctx)
+    if last >= snapshot.window.last:
+        return feature_frame(ctx, sql)
+    return ctx.services.engine.features(_query(ctx, sql, _tables(ctx, snapshot, _quarantined(ctx), last)))
 
 
 def of_days(frame: FeatureFrame, first: date, last: date) -> pa.Table:
@@ -101,6 +102,17 @@ def readable(ctx: Context, table: Table, pins: Sequence[Pin]) -> tuple[TableFile
         TableFile(path=ctx.services.engine.load(path, sha, pin.key, how, column)[0], day=pin.day, key=pin.key)
         for pin, (path, sha) in zip(pins, fetched, strict=True)
     )
+
+
+def _tables(ctx: Context, snapshot: Snapshot, left_out: set[str], last: date) -> dict[str, TableFiles]:
+    """Return the snapshot's tables up to a day, less what is in quarantine."""
+    spec, first = ctx.pipeline.spec, snapshot.window.first
+    rows = [p for p in snapshot.tables["rows"] if p.sha256 not in left_out]
+    tables = {"rows": _files(ctx, spec.source, rows, Span(first=first, last=last))}
+    for name, side in spec.source.tables.items():
+        before = date.fromordinal(first.toordinal() - side.days_before)
+        tables[name] = _files(ctx, side, snapshot.tables[name], Span(first=before, last=last))
+    return tables
 
 
 def _stored(pin: Pin) -> StoredObject:

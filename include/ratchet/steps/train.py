@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
+from ratchet.domain import layout
 from ratchet.domain.night import TrainResult
-from ratchet.errors import DataRejected, NightSkipped, Problem, SpecInvalid
+from ratchet.errors import AlreadyExists, DataRejected, NightSkipped, Problem, SpecInvalid
 from ratchet.ports import TrainingPlan
 from ratchet.provenance import libraries
 from ratchet.steps import frames
@@ -16,6 +18,7 @@ from ratchet.steps.recorded import recorded
 from ratchet.steps.snapshot import accept
 
 if TYPE_CHECKING:
+    from ratchet.domain.windows import Windows
     from ratchet.ports import FeatureFrame, Fit
     from ratchet.steps.context import Context
 
@@ -37,22 +40,32 @@ def train(ctx: Context) -> TrainResult:
         undo=lambda mine, _: ctx.services.registry.discard(mine.mlflow_run_id),
     )
     accept(ctx)
+    _keep_recipe(ctx)
     return made
 
 
-def _train(ctx: Context) -> TrainResult:
-    spec, services, days = ctx.pipeline.spec, ctx.services, ctx.windows
-    frame = frames.feature_frame(ctx, ctx.pipeline.sql)
+def fitted(ctx: Context, frame: FeatureFrame, days: Windows) -> Fit:
+    """Fit the recipe on some days of a frame, with the refusals of every night.
+
+    Raises:
+        NightSkipped: ``too_few_rows``.
+        DataRejected: ``one_class``, ``empty``, ``non_finite``.
+    """
+    spec = ctx.pipeline.spec
     rows = frames.of_days(frame, days.fit.first, days.fit.last)
     if rows.num_rows < spec.window.min_rows:
         raise NightSkipped(
             "too_few_rows", f"{rows.num_rows} labelled rows in {days.fit}, window.min_rows is {spec.window.min_rows}"
         )
-    _refuse_unknown_slices(ctx, rows)
     _refuse_infinite(rows)
-    training = spec.training
-    plan = TrainingPlan(
-        task=spec.target.task,
+    ctx.say(f"fitting on {rows.num_rows} rows of {days.fit}, watching {days.stop}")
+    return ctx.services.trainer.fit(frame, days, _plan(ctx), frames.feature_query(ctx, ctx.pipeline.sql))
+
+
+def _plan(ctx: Context) -> TrainingPlan:
+    training = ctx.pipeline.spec.training
+    return TrainingPlan(
+        task=ctx.pipeline.spec.target.task,
         params=training.params,
         rounds=training.rounds,
         early_stopping_rounds=training.early_stopping_rounds,
@@ -60,11 +73,24 @@ def _train(ctx: Context) -> TrainResult:
         threads=training.threads or _THREADS,
         device=training.device,
     )
-    ctx.say(f"fitting on {rows.num_rows} rows of {days.fit}, watching {days.stop}")
-    fit = services.trainer.fit(frame, days, plan, frames.feature_query(ctx, ctx.pipeline.sql))
+
+
+def _keep_recipe(ctx: Context) -> None:
+    """Keep what was declared, so that a later night can fit it again although it no longer stands in the home."""
+    if not ctx.night.request.dry_run:
+        key = layout.recipe(ctx.pipeline.name, ctx.pipeline.recipe)
+        with contextlib.suppress(AlreadyExists):  # it may differ in what decides no model
+            ctx.services.store.create(key, ctx.pipeline.model_dump_json(indent=1).encode())
+
+
+def _train(ctx: Context) -> TrainResult:
+    spec, services, days = ctx.pipeline.spec, ctx.services, ctx.windows
+    frame = frames.feature_frame(ctx, ctx.pipeline.sql)
+    _refuse_unknown_slices(ctx, frame.table)
+    fit = fitted(ctx, frame, days)
     rounds = fit.files.schema_.best_iteration + 1
     ctx.say(f"{rounds} rounds kept; logging to MLflow")
-    run_id = _log(ctx, frame, plan, fit)
+    run_id = _log(ctx, frame, fit)
     return TrainResult(
         mlflow_run_id=run_id,
         mlflow_url=services.registry.run_url(spec.name, run_id),
@@ -78,8 +104,8 @@ def _train(ctx: Context) -> TrainResult:
     )
 
 
-def _log(ctx: Context, frame: FeatureFrame, plan: TrainingPlan, fit: Fit) -> str:
-    registry, request, night = ctx.services.registry, ctx.night.request, ctx.night
+def _log(ctx: Context, frame: FeatureFrame, fit: Fit) -> str:
+    registry, request, night, plan = ctx.services.registry, ctx.night.request, ctx.night, _plan(ctx)
     assert night.snapshot
     run_id = registry.start_run(
         ctx.pipeline.name,
