@@ -210,8 +210,8 @@ class MlflowRegistry:
     def alias(self, pipeline: str, alias: str) -> int | None:
         """See ``ports.Registry.alias``."""
         with _translated(f"reading alias {alias} of {pipeline}"):
-            self._ensure_model(pipeline)
-            found = self.client.get_registered_model(pipeline).aliases.get(alias)
+            model = self._model(pipeline)
+            found = model.aliases.get(alias) if model else None
             return int(found) if found else None
 
     def set_alias(self, pipeline: str, alias: str, version: int) -> None:
@@ -222,8 +222,8 @@ class MlflowRegistry:
     def anchors(self, pipeline: str) -> Mapping[int, str]:
         """See ``ports.Registry.anchors``."""
         with _translated(f"reading the ledger anchors of {pipeline}"):
-            self._ensure_model(pipeline)
-            tags: Mapping[str, str] = self.client.get_registered_model(pipeline).tags
+            model = self._model(pipeline)
+            tags: Mapping[str, str] = model.tags if model else {}
         return {
             int(name.removeprefix(_ANCHOR)): value
             for name, value in tags.items()
@@ -233,6 +233,8 @@ class MlflowRegistry:
     def anchor(self, pipeline: str, seq: int, entry_hash: str) -> None:
         """See ``ports.Registry.anchor``."""
         with _translated(f"anchoring ledger entry {seq} of {pipeline}"):
+            if seq == 1:
+                self._ensure_model(pipeline)
             self.client.set_registered_model_tag(pipeline, f"{_ANCHOR}{seq:08d}", entry_hash)
 
     def run_url(self, pipeline: str, run_id: str) -> str:
@@ -256,6 +258,17 @@ class MlflowRegistry:
             if found is not None:
                 self._experiments[pipeline] = str(found.experiment_id)
         return self._experiments[pipeline]
+
+    def _model(self, pipeline: str) -> Any | None:
+        """Return the registered model, or None where nothing was ever registered."""
+        from mlflow.exceptions import MlflowException
+
+        try:
+            return self.client.get_registered_model(pipeline)
+        except MlflowException as exc:
+            if exc.error_code != "RESOURCE_DOES_NOT_EXIST":
+                raise
+            return None
 
     def _ensure_model(self, pipeline: str) -> None:
         from mlflow.exceptions import MlflowException

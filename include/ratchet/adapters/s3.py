@@ -51,6 +51,7 @@ class S3Store:
         self.bucket = bucket
         self.cache = cache
         self._endpoint = endpoint
+        self._probed = False
 
     @cached_property
     def client(self) -> Any:
@@ -142,13 +143,16 @@ class S3Store:
         raise ServiceError("object store", doing, "it conflicts with other writes again and again")
 
     def probe(self) -> None:
-        """See ``ports.ObjectStore.probe``."""
+        """See ``ports.ObjectStore.probe``; a store that was found to be good is not asked again."""
+        if self._probed:
+            return
         uri = f"probes/{uuid.uuid4().hex}"
         bucket, key = self._split(uri)
         self.create(uri, b"first")
         try:
             self.create(uri, b"second")
         except AlreadyExists:
+            self._probed = True
             return
         finally:
             with _translated(uri, "removing a probe"):

@@ -33,9 +33,11 @@ def snapshot(ctx: Context) -> SnapshotResult:
     """Pin the window's objects, or read the pins that this night has made before.
 
     Raises:
+        ConditionalWritesIgnored: of two nights at once both could write the same record.
         NightSkipped: ``too_few_partitions``.
         DataRejected: ``stale``, ``incomplete``, ``changed``, ``bad_key``, ``unmatched``, or what reading a new object found.
     """
+    ctx.services.store.probe()
     previous = _pinned(ctx)
     if previous is not None and previous.cutoff == ctx.night.request.cutoff and not ctx.night.request.repin:
         ctx.say(f"pinned before: {previous.digest[:12]}")

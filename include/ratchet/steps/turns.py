@@ -14,17 +14,32 @@ if TYPE_CHECKING:
     from ratchet.steps.context import Services
 
 
+def look(services: Services, pipeline: str) -> tuple[LedgerEntry, ...]:
+    """Return the ledger, verified against the anchors, and write nothing: for questions.
+
+    Raises:
+        LedgerBroken: the chain does not hold, or its end was cut or written anew.
+    """
+    return _held(services, pipeline)[0]
+
+
 def read(services: Services, pipeline: str) -> tuple[LedgerEntry, ...]:
     """Return the ledger, verified against the anchors; an entry that a crash left without an anchor gets it.
 
     Raises:
         LedgerBroken: the chain does not hold, or its end was cut or written anew.
     """
-    anchors = services.registry.anchors(pipeline)  # before the entries: one that is appended in between is not missed
-    entries = services.ledger.entries(pipeline)
-    for entry in anchored(pipeline, entries, anchors):
+    entries, loose = _held(services, pipeline)
+    for entry in loose:
         services.registry.anchor(pipeline, entry.seq, entry.hash)
     return entries
+
+
+def _held(services: Services, pipeline: str) -> tuple[tuple[LedgerEntry, ...], tuple[LedgerEntry, ...]]:
+    """Return the verified entries, and those of them that have no anchor."""
+    anchors = services.registry.anchors(pipeline)  # before the entries: one that is appended in between is not missed
+    entries = services.ledger.entries(pipeline)
+    return entries, anchored(pipeline, entries, anchors)
 
 
 def append(  # noqa: PLR0913  an entry's facts
