@@ -51,7 +51,8 @@ class Level(Record):
     training: float  # mean label of the days before the hold-out
     spread: float  # standard deviation of the labels in training
     rows: int  # of the hold-out
-    positives: int  # how many of them are of the class; all of them of a regression
+    events: int  # how many of them are of the class; all of them of a regression
+    continuous: bool = False  # of a regression
 
 
 class Cost(Record):
@@ -86,9 +87,9 @@ class CaseForPromotion(Record):
     intervals: dict[str, tuple[float, float]] = {}  # 95 %, over days: "auc", "champion.auc", "gain.brier"
     slices: dict[str, dict[str, dict[str, tuple[DayLoss, ...]]]] = {}  # as ``paired``, by column, value and loss
     shared: dict[str, SharedMetric] = {}  # by "auc[origin=JFK]", on the rows that neither model has seen
-    baselines: dict[str, dict[str, tuple[BaselineDay, ...]]] = {}  # by baseline and loss
+    baselines: dict[str, dict[str, tuple[BaselineDay, ...]]] = {}  # by ``BaselineGate.key`` and loss
     levels: dict[str, Level] = {}  # by class; "" of a binary task or a regression
-    flips: dict[str, MetricValue] = {}  # share of decisions that differ from the champion's, by threshold or tolerance
+    flips: dict[str, MetricValue] = {}  # share of decisions that differ from the champion's, by ``StabilityGate.key``
     drift: dict[str, MetricValue] = {}  # by feature: population stability index of the hold-out against training
     prediction_drift: MetricValue | None = None  # likewise, against the days just before the hold-out
     cost: Cost | None = None

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from math import isfinite
 from typing import TYPE_CHECKING
 
 from ratchet.domain.checks import Check, Outcome
 from ratchet.domain.evidence import evidence_check
-from ratchet.domain.gates import BoundGate, ChampionGate, Gate
+from ratchet.domain.gates import BoundGate, EvidenceGate, Gate
 from ratchet.domain.records import Record
-from ratchet.domain.statistics import lower_and_upper
+from ratchet.domain.rules import rule_check
 
 if TYPE_CHECKING:
     from ratchet.domain.case import CaseForPromotion
@@ -68,59 +67,11 @@ def judge(case: CaseForPromotion, gates: tuple[Gate, ...]) -> Verdict:
 
 
 def _check(gate: Gate, case: CaseForPromotion) -> Check:
-    if isinstance(gate, BoundGate):
-        return _bound(gate, case)
+    if not isinstance(gate, EvidenceGate):
+        return rule_check(gate, case)
     if not case.champion:
         return Check(name=gate.name, outcome=Outcome.NOT_APPLICABLE, reason="no champion yet: this is the bootstrap")
     if case.champion_problem:
-        return Check(
-            name=gate.name,
-            outcome=Outcome.UNDECIDED,
-            reason=f"the champion cannot be compared: {case.champion_problem}",
-        )
-    if isinstance(gate, ChampionGate):
-        return _paired(gate, case)
+        reason = f"the champion cannot be compared: {case.champion_problem}"
+        return Check(name=gate.name, outcome=Outcome.UNDECIDED, reason=reason)
     return evidence_check(gate, case.league.get(gate.loss, ()))
-
-
-def _bound(gate: BoundGate, case: CaseForPromotion) -> Check:
-    found = case.metrics.get(f"{gate.metric}[{gate.slice}]" if gate.slice else gate.metric)
-    limit = gate.at_least if gate.at_least is not None else gate.at_most
-
-    def check(outcome: Outcome, reason: str, value: float | None = None) -> Check:
-        return Check(name=gate.name, outcome=outcome, reason=reason, value=value, limit=limit)
-
-    if limit is None or not isfinite(limit):
-        return check(Outcome.UNDECIDED, "the bound is not a finite number")
-    if found is None or found.value is None:
-        return check(Outcome.UNDECIDED, "the metric could not be computed on these rows")
-    if not isfinite(found.value):
-        return check(Outcome.FAIL, f"the metric is {found.value}, not a finite number", found.value)
-    if found.rows < gate.min_rows:
-        return check(Outcome.UNDECIDED, f"only {found.rows} rows, at least {gate.min_rows} are needed", found.value)
-    good = found.value >= limit if gate.at_least is not None else found.value <= limit
-    return check(Outcome.PASS if good else Outcome.FAIL, f"{found.value:.4f} over {found.rows} rows", found.value)
-
-
-def _paired(gate: ChampionGate, case: CaseForPromotion) -> Check:
-    told = sorted((d for d in case.paired.get(gate.loss, ()) if d.rows > 0), key=lambda d: d.day)
-    days = {d.day: d for d in told}
-    differences = [d.champion - d.challenger for d in days.values()]
-
-    def check(outcome: Outcome, reason: str, value: float | None = None) -> Check:
-        return Check(name=gate.name, outcome=outcome, reason=reason, value=value, limit=-gate.margin)
-
-    if not all(isfinite(x) for x in (gate.margin, *differences)):
-        return check(Outcome.UNDECIDED, "the margin, or a daily loss, is not a finite number")
-    if any(d != days[d.day] for d in told):
-        return check(Outcome.UNDECIDED, "a day is told in two ways")
-    if len(differences) < gate.min_days:
-        return check(
-            Outcome.UNDECIDED, f"{len(differences)} days that neither model has seen, {gate.min_days} are needed"
-        )
-    mean, low, high = lower_and_upper(differences, gate.confidence)
-    if not all(isfinite(x) for x in (mean, low, high)):
-        return check(Outcome.UNDECIDED, "the daily differences are too large to compare")
-    reason = f"champion minus challenger {mean:+.5f}, {gate.confidence:.0%} one-sided bounds [{low:+.5f}, {high:+.5f}] over {len(differences)} days"
-    outcome = Outcome.PASS if low >= -gate.margin else Outcome.FAIL if high < -gate.margin else Outcome.UNDECIDED
-    return check(outcome, reason, mean)
