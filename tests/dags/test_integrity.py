@@ -128,6 +128,21 @@ def test_approval_asks_a_person(home, tmp_path, parse):
     assert dag.dagrun_timeout == timedelta(hours=15)
 
 
+def test_approvers_can_be_a_role(home, tmp_path, parse, monkeypatch):
+    """A role is whoever has it; one that nobody has is the DAG's import error, in the spec's words."""
+    monkeypatch.setenv("AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_USERS", "ann:op,bob:op,vic:viewer")
+    spec = home / "pipelines" / "flight_delay.yaml"
+    plain = spec.read_text()
+    (tmp_path / "dags").mkdir()
+    (tmp_path / "dags" / "flight_delay.py").write_text(STUB.format(name="flight_delay"))
+    spec.write_text(plain + "\napproval: {when: [bootstrap], approvers: [role:op, uma]}\n")
+    approve = parse(tmp_path / "dags").dags["flight_delay"].task_dict["approve"]
+    assert [user["id"] for user in approve.assigned_users] == ["ann", "bob", "uma"]
+    spec.write_text(plain + "\napproval: {when: [bootstrap], approvers: [role:boss]}\n")
+    [words] = parse(tmp_path / "dags").import_errors.values()
+    assert "'role:boss' stands for nobody" in words
+
+
 def test_a_bad_spec_takes_down_its_own_dag_only(home, tmp_path, parse):
     """The import error names file, key and choices; the DAG beside it is there."""
     spec = (home / "pipelines" / "flight_delay.yaml").read_text()

@@ -7,6 +7,8 @@ from types import SimpleNamespace
 
 import pytest
 
+from ratchet.spec import Override
+
 
 @pytest.fixture(scope="module")
 def params():
@@ -44,6 +46,7 @@ def given(params, **values):
         ("dry_run", "perhaps", "is not of type 'boolean'"),
         ("repin", 1, "is not of type 'boolean'"),
         ("reason", 3, "is not of type"),
+        ("override", "yes", "is not of type 'boolean'"),
         ("overrides", [], "is not of type 'object'"),
         ("overrides", {"windw.days": 4}, "does not match '^(evaluation[.]slices|"),
         ("overrides", {"window.days": "many"}, "'many' is not of type 'integer'"),
@@ -126,3 +129,32 @@ def test_cutoff_that_is_no_date_is_refused(params):
 def test_actor_says_who_asked(params, kind, user, actor):
     """The ledger will name a person, or what started the run."""
     assert params.request("p", given(params), {}, run(kind, user)).actor == actor
+
+
+@pytest.mark.parametrize(
+    ("user", "kind", "reason", "words"),
+    [
+        ("uma", "manual", "  ", "takes a reason"),
+        ("alice", "manual", "I know better", "alice may not promote.*the spec allows uma, vic"),
+        ("uma", "backfill", "I know better", r"backfill \(uma\) may not.*in person"),
+        (None, "scheduled", "I know better", "scheduled may not"),
+    ],
+)
+def test_override_takes_a_person_and_a_reason(params, user, kind, reason, words):
+    """Only those whom the spec allows may override, in person, and they say why."""
+    started = run(kind, user)
+    asked = params.request("p", given(params, override=True, reason=reason), {}, started)
+    with pytest.raises(params.OverrideRefused, match=words):
+        params.check_override(asked, started, Override(allowed=("uma", "vic")))
+
+
+def test_override_by_whom_the_spec_allows(params):
+    """It is in the night's request."""
+    asked = params.request("p", given(params, override=True, reason="I know better"), {}, run(user="uma"))
+    params.check_override(asked, run(user="uma"), Override(allowed=("uma",)))
+    assert asked.override
+
+
+def test_no_override_needs_no_right(params):
+    """Whoever triggers a plain run is asked for nothing more."""
+    params.check_override(params.request("p", given(params), {}, run()), run(), Override())

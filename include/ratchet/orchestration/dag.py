@@ -6,10 +6,11 @@ import sys
 from datetime import UTC, datetime, time, timedelta
 from typing import TYPE_CHECKING, Any
 
-from airflow.sdk import DAG, Asset, CronDataIntervalTimetable
+from airflow.sdk import DAG, CronDataIntervalTimetable
 
 from ratchet.domain.night import STEPS
 from ratchet.orchestration import docs, retries
+from ratchet.orchestration.events import champion_asset
 from ratchet.orchestration.params import form
 from ratchet.orchestration.tasks import NobodyAsked, ReportTask, StepTask
 from ratchet.spec import load_pipeline
@@ -61,11 +62,6 @@ def training_dag(name: str) -> DAG:
                 before >> task
             before = task
     return dag
-
-
-def champion_asset(name: str) -> Asset:
-    """Return the asset that changes when a pipeline gets a new champion; other DAGs can be scheduled on it."""
-    return Asset(name=f"{name}.champion", uri=f"x-ratchet://champion/{name}", group="ratchet")
 
 
 def _task(step: StepName, spec: PipelineSpec) -> BaseOperator:

@@ -15,6 +15,8 @@ from ratchet.spec import PipelineSpec
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
+    from ratchet.spec import Override
+
 # What one night may change. Who answers for a model, what it learns from (SQL that runs on the worker!) and what lets it
 # through are not among it: whoever may trigger a run need not be trusted with those.
 OVERRIDABLE = frozenset({"window", "validation", "training", "league", "evaluation"})
@@ -34,6 +36,10 @@ class CutoffInvalid(UsageError):
 
     def __init__(self, found: object) -> None:
         super().__init__(f"cutoff: {found!r} is not a date such as 2013-06-01")
+
+
+class OverrideRefused(UsageError):
+    """Who asked to promote an undecided challenger may not, or does not say why."""
 
 
 def form() -> dict[str, Any]:
@@ -62,6 +68,13 @@ def form() -> dict[str, Any]:
             maxLength=1000,
             title="Reason",
             description="Why this run; it is kept in the ledger.",
+        ),
+        "override": Param(
+            default=False,
+            type="boolean",
+            title="Promote although undecided",
+            description="Let tonight's challenger become champion although the evidence does not decide. Only for those whom the spec "
+            "allows (override.allowed), and only with a reason. A FAIL stays a FAIL.",
         ),
         "overrides": Param({}, title="Overrides", description=_OVERRIDES, **OVERRIDES),
     }
@@ -150,10 +163,31 @@ def request(pipeline: str, params: Mapping[str, Any], conf: Mapping[str, Any] | 
         cutoff=_cutoff(params.get("cutoff"), run),
         dry_run=bool(params["dry_run"]),
         repin=bool(params["repin"]),
+        override=bool(params["override"]),
         reason=params["reason"] or "",
         actor=actor(run),
         overrides=dict(params["overrides"] or {}),
     )
+
+
+def check_override(asked: NightRequest, run: Any, override: Override) -> None:
+    """Refuse at once what promote would refuse at the end of the night.
+
+    Raises:
+        OverrideRefused: a person is missing who may, or the reason.
+    """
+    if not asked.override:
+        return
+    if _kind(run) != "manual" or asked.actor not in override.allowed:
+        allowed = ", ".join(override.allowed) or "nobody"
+        raise OverrideRefused(
+            f"{asked.actor} may not promote an undecided challenger of {asked.pipeline}; the spec allows {allowed} "
+            "(override.allowed), each by triggering the run in person. Trigger it without the override, or ask one of them"
+        )
+    if not asked.reason.strip():
+        raise OverrideRefused(
+            "to promote an undecided challenger takes a reason, which is kept in the ledger; trigger it again with one"
+        )
 
 
 def _cutoff(asked: str | None, run: Any) -> date:
@@ -172,7 +206,11 @@ def _cutoff(asked: str | None, run: Any) -> date:
 
 def actor(run: Any) -> str:
     """Return who asked for a run: a user, or what started it."""
-    kind = str(getattr(run.run_type, "value", run.run_type))
+    kind = _kind(run)
     if kind == "manual" and run.triggering_user_name:
         return str(run.triggering_user_name)
     return f"{kind} ({run.triggering_user_name})" if run.triggering_user_name else kind
+
+
+def _kind(run: Any) -> str:
+    return str(getattr(run.run_type, "value", run.run_type))

@@ -34,6 +34,11 @@ def can_pass(error: BaseException) -> bool:
     return isinstance(error, AirflowRuntimeError) or type(error).__module__.partition(".")[0] in _NETWORK
 
 
+def tried_before(ti: Any, retries: int) -> bool:
+    """Say whether Airflow is trying again what an attempt before this one has begun; a task that was cleared begins anew."""
+    return bool(ti.try_number > ti.max_tries - retries + 1)
+
+
 class WeatherOnly(RetryPolicy):  # type: ignore[misc, unused-ignore]  # Airflow is not typed for us
     """Try again after a fault that can pass; fail at once after any other."""
 

@@ -15,10 +15,11 @@ from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException, D
 
 from ratchet.domain.night import STEPS, Ended, Night, NightRequest, StepName
 from ratchet.errors import RatchetError, UsageError
-from ratchet.orchestration import connections, notes
+from ratchet.orchestration import connections, kept, notes
+from ratchet.orchestration.events import news
 from ratchet.orchestration.links import LINKS, StepLink, addresses
-from ratchet.orchestration.params import request
-from ratchet.orchestration.retries import can_pass
+from ratchet.orchestration.params import check_override, request
+from ratchet.orchestration.retries import can_pass, tried_before
 from ratchet.spec import load_pipeline
 
 if TYPE_CHECKING:
@@ -26,7 +27,9 @@ if TYPE_CHECKING:
 
     from airflow.sdk import Asset
 
+    from ratchet.domain.verdict import Verdict
     from ratchet.spec import Pipeline
+    from ratchet.steps.context import Services
 
 NIGHT = "night"  # the key under which each task hands the night on
 _TIMEOUTS: dict[StepName, timedelta] = {"validate": timedelta(hours=2), "train": timedelta(hours=6)}
@@ -62,7 +65,7 @@ class StepTask(BaseOperator):  # type: ignore[misc, unused-ignore]
         night = None
         try:
             night, pipeline = self.begin(context)
-            night = self.run(night, pipeline)
+            night = self.run(night, pipeline, context)
         except AirflowFailException:
             raise
         except Exception as exc:
@@ -70,7 +73,7 @@ class StepTask(BaseOperator):  # type: ignore[misc, unused-ignore]
                 hand_on(context, failed(night, self.step, exc))
             if can_pass(exc):
                 raise
-            raise AirflowFailException(_words(exc)) from (None if isinstance(exc, UsageError) else exc)
+            raise AirflowFailException(words(exc)) from (None if isinstance(exc, UsageError) else exc)
         self.left_behind = addresses(self.step, night)
         hand_on(context, night)
         self.conclude(context, night)
@@ -79,7 +82,9 @@ class StepTask(BaseOperator):  # type: ignore[misc, unused-ignore]
         """Return the night so far and its pipeline."""
         if self.step == STEPS[0]:
             return _begin(self.pipeline, context)
-        night = self._so_far(context)
+        night = handed_on(context, "gate" if self.step == "promote" else STEPS[STEPS.index(self.step) - 1])
+        if night and self.step == "promote":
+            night = self._decided(context, night)
         if night is None:
             raise AirflowFailException(
                 "the task before has handed nothing on; clear the whole run, and it starts afresh"
@@ -90,23 +95,25 @@ class StepTask(BaseOperator):  # type: ignore[misc, unused-ignore]
             )
         return night, load_pipeline(self.pipeline, overrides=night.request.overrides)
 
-    def _so_far(self, context: Any) -> Night | None:
-        if self.step != "promote":
-            return handed_on(context, STEPS[STEPS.index(self.step) - 1])
-        judged, asked = handed_on(context, "gate"), handed_on(context, "approve")
-        if judged and asked and asked.approve and asked.gate == judged.gate:  # what was approved is what was judged
-            return judged.with_result("approve", asked.approve)
-        return judged
+    def _decided(self, context: Any, night: Night) -> Night | None:
+        found = kept.decided(connected().store, context, night)
+        if found and found.request != request(
+            self.pipeline, context["params"], context["dag_run"].conf, context["dag_run"]
+        ):
+            raise AirflowFailException("what was judged is not what this run asks for; clear the whole run")
+        return found
 
-    def run(self, night: Night, pipeline: Pipeline) -> Night:
+    def run(self, night: Night, pipeline: Pipeline, context: Any) -> Night:
         """Run the step with the services that the environment and Airflow's connections name."""
         from ratchet.steps.night import run_step  # noqa: PLC0415
-        from ratchet.wiring import services  # noqa: PLC0415
 
-        connections.use(connections.environment())
-        if self.step == "promote" and night.approve is None:  # nobody had to be asked: the task was an empty one
-            night = run_step("approve", night, pipeline, services(), self.log.info)
-        return run_step(self.step, night, pipeline, services(), self.log.info)
+        services = connected()
+        if self.step == "promote" and not (night.approve and night.approve.required):  # nobody was asked: rightly so?
+            night = run_step("approve", night, pipeline, services, self.log.info)
+        night = run_step(self.step, night, pipeline, services, self.log.info)
+        if self.step == "gate" and night.gate:
+            kept.keep(services.store, context, "gate", night)
+        return night
 
     def conclude(self, context: Any, night: Night) -> None:
         """Turn how the step ended into the task's state."""
@@ -115,24 +122,20 @@ class StepTask(BaseOperator):  # type: ignore[misc, unused-ignore]
             if night.ended.outcome == "skipped":
                 raise AirflowSkipException(words)
             raise AirflowFailException(words)
-        if self.step == "gate" and night.gate and night.gate.verdict.outcome != "PASS":
+        if self.step == "gate" and night.gate and not _goes_on(night.gate.verdict, override=night.request.override):
             raise DownstreamTasksSkipped(tasks=["approve", "promote"])
         if self.step == "promote":
             self._announce(context, night)
 
     def _announce(self, context: Any, night: Night) -> None:
-        """Tell the DAGs that wait for a new champion, or skip where there is none."""
-        version = night.register_.version if night.register_ else None
-        if not (night.promote and night.promote.serves and version):  # a night of the past announces nobody anew
-            raise AirflowSkipException(night.promote.detail if night.promote else "not promoted")
-        if self.champion is not None:
-            context["outlet_events"][self.champion].extra = {
-                "pipeline": self.pipeline,
-                "version": version.version,
-                "run_key": version.run_key,
-                "cutoff": str(night.request.cutoff),
-                "artifact_digest": version.artifact_digest,
-            }
+        """Tell the DAGs that wait for a new champion, or skip where this run has made none."""
+        made = night.promote
+        if not (made and made.serves):
+            raise AirflowSkipException(made.detail if made else "not promoted")
+        if not made.appended and not tried_before(context["ti"], self.retries):  # told by the attempt that made it
+            raise AirflowSkipException(f"nothing has changed: {made.detail}")
+        if self.champion is not None and night.gate and night.gate.candidate:
+            context["outlet_events"][self.champion].extra = news(self.pipeline, night.gate.candidate, made.entry)
 
 
 class ReportTask(StepTask):
@@ -148,7 +151,7 @@ class ReportTask(StepTask):
         if night is None:
             night = _never_begun(self.pipeline, context)
         try:
-            night = self.run(night, _pipeline_in_any_case(night.request))
+            night = self.run(night, _pipeline_in_any_case(night.request), context)
             self.left_behind = addresses(self.step, night)
         finally:
             notes.write(run.dag_id, run.run_id, headline(night), self.log.info)
@@ -209,6 +212,7 @@ def _begin(name: str, context: Any) -> tuple[Night, Pipeline]:
     asked = request(name, context["params"], run.conf, run)
     try:
         pipeline = load_pipeline(name, overrides=asked.overrides)
+        check_override(asked, run, pipeline.spec.override)
     except UsageError as exc:
         hand_on(context, failed(begin(asked, load_pipeline(name)), "snapshot", exc))
         raise
@@ -236,6 +240,10 @@ def _pipeline_in_any_case(asked: NightRequest) -> Pipeline:
         return load_pipeline(asked.pipeline)
 
 
+def _goes_on(verdict: Verdict, *, override: bool) -> bool:
+    return verdict.outcome == "PASS" or (override and verdict.overridable)
+
+
 def _unexplained(step: StepName) -> Ended:
     return Ended(
         outcome="failed",
@@ -245,5 +253,14 @@ def _unexplained(step: StepName) -> Ended:
     )
 
 
-def _words(error: BaseException) -> str:
+def connected() -> Services:
+    """Return the services that the environment and Airflow's connections name."""
+    from ratchet.wiring import services  # noqa: PLC0415
+
+    connections.use(connections.environment())
+    return services()
+
+
+def words(error: BaseException) -> str:
+    """Say what went wrong: our errors do so themselves."""
     return str(error) if isinstance(error, RatchetError) else f"{type(error).__name__}: {error}"

@@ -19,22 +19,31 @@ def make_night(verdict=None, promoted=None, approved=None, **request):
         version=7, run_key="key", mlflow_run_id="run", artifact_digest="a" * 64, seen_through=CUTOFF, cutoff=CUTOFF
     )
     check = Check(name="auc ≥ 0.62", outcome=Outcome(verdict or "PASS"), reason="0.7000 over 900 rows", value=0.7)
-    gate = GateResult(verdict=Verdict(outcome=check.outcome, bootstrap=True, checks=(check,)))
+    smoke = Check(kind="smoke test", name="smoke test", outcome=Outcome.PASS, reason="the same predictions")
+    gate = GateResult(
+        verdict=Verdict(outcome=check.outcome, bootstrap=True, checks=(check, smoke)),
+        candidate=version,
+        action="bootstrap",
+    )
     return Night(
-        request=NightRequest(pipeline="flight_delay", cutoff=CUTOFF, **request),
+        request=NightRequest(**{"pipeline": "flight_delay", "cutoff": CUTOFF, "actor": "alice", **request}),
+        run_key="key",
         register_=RegisterResult(version=version, url="http://mlflow/v7", smoke=None),
         gate=gate if verdict else None,
         approve=None if approved is None else ApproveResult(required=True, approved=approved, reason="not tonight"),
         promote=None
         if promoted is None
-        else PromoteResult(promoted=promoted, entry=1 if promoted else None, detail="superseded", serves=promoted),
+        else PromoteResult(
+            promoted=promoted, entry=1 if promoted else None, detail="superseded", serves=promoted, appended=promoted
+        ),
     )
 
 
 class Ti:
     """A task instance whose XComs and states are dictionaries."""
 
-    dag_id, run_id, map_index = "flight_delay", "manual__1", -1
+    dag_id, run_id, map_index, id = "flight_delay", "manual__1", -1, "ti"
+    try_number, max_tries = 1, 2
 
     def __init__(self, states=None, **handed_on):
         self.states = states or {}

@@ -22,11 +22,11 @@ def tasks():
 
 
 @pytest.fixture
-def step(tasks, monkeypatch):
+def step(tasks, monkeypatch, services):
     """Return a task of a step that ends as ``outcome`` says: a night, or an error to raise."""
     monkeypatch.setenv("RATCHET_HOME", str(HOME))
     monkeypatch.setattr(tasks.connections, "environment", dict)
-    monkeypatch.setattr("ratchet.wiring.services", lambda: None)
+    monkeypatch.setattr("ratchet.wiring.services", lambda: services)
 
     def make(name, outcome, kind=None, **kwargs):
         def run_step(step, night, _pipeline, _services, _say):
@@ -131,12 +131,31 @@ def test_gate_lets_a_pass_through(step, context):
     step("gate", make_night("PASS")).execute(context(Ti(register=make_night())))
 
 
-def test_promotion_is_announced(tasks, step, context):
-    """A new champion is told with what a consumer needs to load exactly that one."""
-    from ratchet.orchestration.dag import champion_asset
+@pytest.mark.parametrize(("verdict", "skips"), [("UNDECIDED", False), ("FAIL", True)])
+def test_override_goes_past_an_undecided_gate_only(step, context, verdict, skips):
+    """Where an override is asked for, what the evidence does not decide goes on; what failed does not."""
+    task, ti = step("gate", make_night(verdict, override=True)), Ti(register=make_night(override=True))
+    if skips:
+        with pytest.raises(DownstreamTasksSkipped):
+            task.execute(context(ti))
+    else:
+        task.execute(context(ti))
 
-    asset, ti = champion_asset("flight_delay"), Ti(gate=make_night("PASS"))
-    given = context(ti)
+
+def test_override_by_somebody_else_fails_at_once(step, context):
+    """Who may not override is told before anything is computed, and what to do."""
+    ti = Ti()
+    with pytest.raises(AirflowFailException, match=r"alice may not promote an undecided challenger.*nobody"):
+        step("snapshot", AssertionError).execute(context(ti, override=True, reason="I know better"))
+    assert ti.pushed.ended.reason == "OverrideRefused"
+
+
+def test_promotion_is_announced(step, context, keep):
+    """A new champion is told with what a consumer needs to load exactly that one."""
+    from ratchet.orchestration import champion_asset
+
+    asset, judged = champion_asset("flight_delay"), make_night("PASS")
+    given = keep(context(Ti(gate=judged)), gate=judged)
     step("promote", make_night("PASS", promoted=True), champion=asset, outlets=[asset]).execute(given)
     assert given["outlet_events"][asset].extra == {
         "pipeline": "flight_delay",
@@ -144,40 +163,116 @@ def test_promotion_is_announced(tasks, step, context):
         "run_key": "key",
         "cutoff": "2013-06-01",
         "artifact_digest": "a" * 64,
+        "entry": 1,
     }
 
 
-def test_superseded_promotion_is_skipped(step, context):
+def test_superseded_promotion_is_skipped(step, context, keep):
     """Where somebody else was faster nothing is announced, and the task says why."""
-    given = context(Ti(gate=make_night("PASS")))
+    given = keep(context(Ti(gate=make_night("PASS"))), gate=make_night("PASS"))
     with pytest.raises(AirflowSkipException, match="superseded"):
         step("promote", make_night("PASS", promoted=False)).execute(given)
     assert not given["outlet_events"]
 
 
-def test_approval_of_another_verdict_does_not_count(step, context):
-    """What a person approved in an earlier attempt is not what the gate has judged since."""
-    seen = []
-
-    def note(name, night):
-        seen.append((name, night.approve))
-        return make_night("PASS", promoted=True)
-
-    old = make_night("UNDECIDED", approved=True)
-    step("promote", note).execute(context(Ti(gate=make_night("PASS"), approve=old)))
-    assert seen[0] == ("approve", None)
+def before(night):
+    """Return a promotion whose entry was there already."""
+    return night.model_copy(update={"promote": night.promote.model_copy(update={"appended": False})})
 
 
-def test_empty_approve_is_made_up_for(step, context):
-    """Where nobody had to be asked, promote itself notes that."""
+def test_promotion_is_announced_once(step, context, keep):
+    """A run that is cleared when its version serves already announces nobody anew."""
+    ti = Ti(gate=make_night("PASS"))
+    ti.try_number, ti.max_tries = 2, 3  # as Airflow sets them when a task is cleared
+    given = keep(context(ti), gate=make_night("PASS"))
+    with pytest.raises(AirflowSkipException, match="nothing has changed"):
+        step("promote", before(make_night("PASS", promoted=True)), retries=2).execute(given)
+    assert not given["outlet_events"]
+
+
+def test_promotion_of_an_attempt_that_died_is_announced(step, context, keep):
+    """What an attempt appended before it was killed is announced by the next one."""
+    from ratchet.orchestration import champion_asset
+
+    asset, ti = champion_asset("flight_delay"), Ti(gate=make_night("PASS"))
+    ti.try_number, ti.max_tries = 2, 2
+    given = keep(context(ti), gate=make_night("PASS"))
+    step("promote", before(make_night("PASS", promoted=True)), retries=2, champion=asset, outlets=[asset]).execute(
+        given
+    )
+    assert given["outlet_events"][asset].extra["entry"] == 1
+
+
+@pytest.fixture
+def promote(step):
+    """Return promote, and what it is asked to run with which answer."""
     ran = []
 
     def note(name, night):
-        ran.append(name)
+        ran.append((name, night.approve and night.approve.approved))
         return make_night("PASS", promoted=True) if name == "promote" else night
 
-    step("promote", note).execute(context(Ti(gate=make_night("PASS"))))
-    assert ran == ["approve", "promote"]
+    return step("promote", note), ran
+
+
+def test_answer_counts_that_lies_in_the_store(promote, context, keep):
+    """What a person said about this verdict goes to promote."""
+    judged, asked = make_night("PASS"), make_night("PASS", approved=True)
+    task, ran = promote
+    task.execute(keep(context(Ti(gate=judged, approve=asked)), gate=judged, approve=asked))
+    assert ran == [("promote", True)]
+
+
+@pytest.mark.parametrize("where", ["an edited XCom", "nowhere: approve was marked as done by hand"])
+def test_answer_that_no_person_gave_does_not_count(promote, context, keep, where):
+    """Only what approve left in the object store is an answer: else promote asks the spec anew, and is told that nobody was asked."""
+    judged, forged = make_night("PASS"), {"approve": make_night("PASS", approved=True)} if "XCom" in where else {}
+    task, ran = promote
+    task.execute(keep(context(Ti(gate=judged, **forged)), gate=judged))
+    assert ran == [("approve", None), ("promote", None)]
+
+
+def test_refusal_stays_a_refusal(promote, context, keep):
+    """Where a person has said no, neither a cleared promote nor an approve marked as done by hand changes it."""
+    judged, refused = make_night("PASS"), make_night("PASS", approved=False)
+    task, ran = promote
+    task.execute(
+        keep(context(Ti(gate=judged, approve=make_night("PASS", approved=True))), gate=judged, approve=refused)
+    )
+    assert ran == [("promote", False)]
+
+
+def test_approval_of_another_verdict_does_not_count(promote, context, keep):
+    """What a person approved in an earlier attempt is not what the gate has judged since."""
+    judged, old = make_night("PASS"), make_night("UNDECIDED", approved=True)
+    task, ran = promote
+    task.execute(keep(context(Ti(gate=judged, approve=old)), gate=judged, approve=old))
+    assert ran == [("approve", None), ("promote", None)]
+
+
+def test_verdict_that_no_gate_gave_does_not_count(promote, context, keep):
+    """An edited XCom of the gate promotes nobody: the verdict is read from the object store."""
+    task, ran = promote
+    task.execute(keep(context(Ti(gate=make_night("PASS"))), gate=make_night("FAIL")))
+    with pytest.raises(AirflowFailException, match="clear the whole run"):
+        task.execute(context(Ti(gate=make_night("PASS").model_copy(update={"run_key": "another"}))))
+    assert ran == [("approve", None), ("promote", None)]
+
+
+def test_what_was_judged_must_be_what_was_asked_for(promote, context, keep):
+    """A night that another person seems to have asked for is not promoted in their name."""
+    judged = make_night("UNDECIDED", actor="uma", override=True)
+    task, _ = promote
+    with pytest.raises(AirflowFailException, match="not what this run asks for"):
+        task.execute(keep(context(Ti(gate=judged)), gate=judged))
+
+
+def test_gate_keeps_its_verdict(step, context, services):
+    """Where promote looks for it, also when it is no PASS."""
+    given = context(Ti(register=make_night()))
+    with pytest.raises(DownstreamTasksSkipped):
+        step("gate", make_night("FAIL")).execute(given)
+    assert [found.rpartition("/")[0] for found in services.store.contents()] == ["s3://ratchet/runs/flight_delay/key"]
 
 
 def test_links_know_their_address_once_the_step_ran(step, context):
