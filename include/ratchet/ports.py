@@ -314,6 +314,13 @@ class Ledger(Protocol):
         """
 
 
+class Alerter(Protocol):
+    """Delivers alerts."""
+
+    def send(self, message: Mapping[str, Any]) -> str | None:
+        """Deliver one, and return why that could not be done; never raises, and takes a few seconds at most."""
+
+
 class Reporter(Protocol):
     """Turns a night into a page."""
 

@@ -26,6 +26,7 @@ class Settings(Record):
     signing_key: Path | None = None  # private key that ledger entries are signed with
     signing_key_password: SecretStr | None = None
     trusted_keys: Path | None = None  # public keys whose signatures count: a file or a folder
+    alert_url: SecretStr | None = None  # where alerts are posted; such addresses are secrets
 
 
 def settings(environment: Mapping[str, str] | None = None) -> Settings:
@@ -33,8 +34,8 @@ def settings(environment: Mapping[str, str] | None = None) -> Settings:
 
     Args:
         environment: by default the process's own; ``RATCHET_S3_ENDPOINT``, ``RATCHET_BUCKET``, ``MLFLOW_TRACKING_URI``,
-            ``RATCHET_CACHE``, ``RATCHET_SIGNING_KEY`` (with ``RATCHET_SIGNING_KEY_PASSWORD``) and ``RATCHET_TRUSTED_KEYS``
-            are read.
+            ``RATCHET_CACHE``, ``RATCHET_SIGNING_KEY`` (with ``RATCHET_SIGNING_KEY_PASSWORD``), ``RATCHET_TRUSTED_KEYS`` and
+            ``RATCHET_ALERT_URL`` are read.
 
     Raises:
         SettingsInvalid: an address is none.
@@ -45,6 +46,11 @@ def settings(environment: Mapping[str, str] | None = None) -> Settings:
     for name, value in (("RATCHET_S3_ENDPOINT", endpoint), ("MLFLOW_TRACKING_URI", tracking or None)):
         if value is not None and (urlsplit(value).scheme not in {"http", "https"} or not urlsplit(value).netloc):
             raise SettingsInvalid(name, value, "the address of a server, such as http://127.0.0.1:5000")
+    alerts = env.get("RATCHET_ALERT_URL")
+    if alerts and (urlsplit(alerts).scheme not in {"http", "https"} or not urlsplit(alerts).hostname):
+        raise SettingsInvalid(
+            "RATCHET_ALERT_URL", "…", "the address of a webhook, such as https://alerts.example.com/hook"
+        )
     password = env.get("RATCHET_SIGNING_KEY_PASSWORD")
     home_cache = Path(env.get("XDG_CACHE_HOME") or Path.home() / ".cache")
     return Settings(
@@ -55,6 +61,7 @@ def settings(environment: Mapping[str, str] | None = None) -> Settings:
         signing_key=_path(env.get("RATCHET_SIGNING_KEY")),
         signing_key_password=SecretStr(password) if password else None,
         trusted_keys=_path(env.get("RATCHET_TRUSTED_KEYS")),
+        alert_url=SecretStr(alerts) if alerts else None,
     )
 
 

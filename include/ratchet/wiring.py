@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from typing import TYPE_CHECKING
 
+from ratchet.adapters.alerts import Webhook
 from ratchet.adapters.duck import DuckEngine
 from ratchet.adapters.gx import GxValidator
 from ratchet.adapters.ledger import ObjectLedger
@@ -44,6 +45,7 @@ def services(given: Settings | None = None) -> Services:
         ledger=ledger(store, found),
         reporter=HtmlReporter(),
         cache=found.cache,
+        alerter=Webhook(found.alert_url.get_secret_value() if found.alert_url else None),
     )
 
 

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from datetime import date
+from datetime import date
 
 
 def snapshot(pipeline: str, digest: str) -> str:
@@ -56,6 +53,12 @@ def scores(pipeline: str, day: date, version: int) -> str:
 def scored(pipeline: str, day: date, version: int) -> str:
     """Key of one version's losses for one day: the evidence."""
     return f"evidence/{pipeline}/dt={day}/version={version}.json"
+
+
+def scored_place(uri: str) -> tuple[date, int]:
+    """Return the day and the version that an address of the evidence is about."""
+    day, version = uri.split("/")[-2:]
+    return date.fromisoformat(day.removeprefix("dt=")), int(version.removeprefix("version=").removesuffix(".json"))
 
 
 def evidence(pipeline: str) -> str:
@@ -111,6 +114,11 @@ def nights(pipeline: str) -> str:
 def report(pipeline: str, cutoff: date, run: str) -> str:
     """Key of a night's page."""
     return f"reports/{pipeline}/{cutoff}/{run}.html"
+
+
+def alert(pipeline: str, cutoff: date, kind: str) -> str:
+    """Key of one alert of a night; a night tells of one kind once."""
+    return f"alerts/{pipeline}/{cutoff}-{kind}.json"
 
 
 def ledger(pipeline: str) -> str:

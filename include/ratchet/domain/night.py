@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import date
 from typing import Any, Literal
 
+from ratchet.domain.alerts import Alert, of_night
 from ratchet.domain.case import CaseForPromotion, Cost
 from ratchet.domain.gates import Loss
 from ratchet.domain.models import ModelVersion
@@ -93,6 +94,8 @@ class DayScore(Record):
     run_key: str
     rows: int
     losses: dict[Loss, float]  # means over the day's rows
+    predicted: float | None = None  # mean prediction, where there is one number a row
+    observed: float | None = None  # mean label, likewise
 
 
 class ScoreResult(Record):
@@ -106,6 +109,8 @@ class ScoreResult(Record):
     rows: int
     scores: tuple[DayScore, ...] = ()  # of these days; a dry run stores none of them
     rolled_back: str | None = None  # why the champion was sent back tonight, and to whom
+    repaired: str | None = None  # what was wrong with the alias
+    alerts: tuple[Alert, ...] = ()  # what a person should hear of
 
 
 class TrainResult(Record):
@@ -226,6 +231,11 @@ class Night(Record):
         return self.model_copy(update={_FIELD.get(step, step): result})
 
     @property
+    def alerts(self) -> tuple[Alert, ...]:
+        """What a person should hear of although nobody asked."""
+        return of_night(self)
+
+    @property
     def outcome(self) -> NightOutcome:
         """How the night came out; a night that was not judged and did not end has failed."""
         if self.ended:
@@ -247,8 +257,9 @@ class Night(Record):
         found = self.gate.verdict.reasons if self.gate else ()
         if self.approve and self.approve.required and not self.approve.approved:
             found = (f"approval: {self.approve.reason or 'refused'}",)
-        elif self.promote and not self.promote.promoted and self.gate and self.gate.verdict.outcome == "PASS":
-            found = (self.promote.detail,)
+        elif self.promote and not self.promote.promoted and self.gate:
+            passed = self.gate.verdict.outcome == "PASS"
+            found = (self.promote.detail,) if passed else (*found, f"override: {self.promote.detail}")
         return found
 
 

@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
     from pathlib import Path
 
     from ratchet.domain.night import Night
     from ratchet.domain.windows import Windows
-    from ratchet.ports import Engine, Ledger, ObjectStore, Registry, Reporter, Trainer, Validator
+    from ratchet.ports import Alerter, Engine, Ledger, ObjectStore, Registry, Reporter, Trainer, Validator
     from ratchet.spec import Pipeline
+
+
+class Nowhere:
+    """Fulfils ``ports.Alerter`` where nobody listens."""
+
+    def send(self, message: Mapping[str, Any]) -> str | None:  # noqa: ARG002
+        """See ``ports.Alerter.send``."""
+        return None
 
 
 @dataclass(frozen=True)
@@ -27,6 +35,7 @@ class Services:
     ledger: Ledger
     reporter: Reporter
     cache: Path
+    alerter: Alerter = field(default_factory=Nowhere)
 
 
 def silent(_message: str) -> None:

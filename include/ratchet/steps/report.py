@@ -10,6 +10,7 @@ import pyarrow.parquet as pq
 from ratchet.domain import layout
 from ratchet.domain.night import ReportResult
 from ratchet.errors import LedgerBroken
+from ratchet.steps import alerts
 from ratchet.steps.history import nights
 
 if TYPE_CHECKING:
@@ -22,6 +23,7 @@ _EARLIER = 30  # nights that the page shows
 def report(ctx: Context) -> ReportResult:
     """Write the page and the record. A night that never got a run key is recorded under how it ended."""
     night, store, name = ctx.night, ctx.services.store, ctx.pipeline.name
+    alerts.tell(ctx, night.alerts)
     run = (night.run_key or f"no-run-key-{night.outcome}")[:16] + ("-dry" if night.request.dry_run else "")
     page, record = layout.report(name, night.request.cutoff, run), layout.night(name, night.request.cutoff, run)
     earlier = [n for n in nights(ctx.services, name, _EARLIER) if n.request.cutoff < night.request.cutoff]
@@ -48,4 +50,6 @@ def headline(night: Night) -> str:
         )
         model += f" ({shown})"
     dry = " [dry run]" if night.request.dry_run else ""
-    return f"{night.outcome.upper()}{dry}{model}: {'; '.join(night.reasons)}"[:1000]
+    told = "".join(f" ALERT: {alert.words}." for alert in night.alerts)
+    head = f"{night.outcome.upper()}{dry}{model}: {'; '.join(night.reasons)}"
+    return f"{head[: max(1000 - len(told), 300)]}{told}"[:1000]

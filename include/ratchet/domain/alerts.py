@@ -1,0 +1,50 @@
+"""Alerts: what a person should hear of although nobody asked, and what to do about it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Literal
+
+from ratchet.domain.checks import Outcome
+from ratchet.domain.records import Record
+
+if TYPE_CHECKING:
+    from ratchet.domain.night import Night
+
+AlertKind = Literal[
+    "rolled_back", "rollback_due", "champion_broken", "alias_moved", "ledger_broken", "challengers_worse"
+]
+REMEDIES: dict[AlertKind, str] = {
+    "rolled_back": "look at what the champion predicted before it is trained again; `ratchet history PIPELINE` tells the nights",
+    "rollback_due": "decide: `ratchet rollback PIPELINE --reason …` sends the champion back",
+    "champion_broken": "`ratchet rollback PIPELINE --reason …`, or restore its artifact",
+    "alias_moved": "it was set right; if it was meant, take it over with `ratchet reconcile PIPELINE --adopt --reason …`",
+    "ledger_broken": "nothing is promoted until it is whole: restore the entry from the object store's versions, then `ratchet reconcile PIPELINE`",
+    "challengers_worse": "what is trained now is worse than what serves: look for what has changed in data, code or recipe",
+}
+
+
+class Alert(Record):
+    """One thing that happened in a night."""
+
+    kind: AlertKind
+    words: str  # what happened, with its numbers
+    version: int | None = None  # of the model that it is about
+
+    @property
+    def remedy(self) -> str:
+        """What to do."""
+        return REMEDIES[self.kind]
+
+
+def of_night(night: Night) -> tuple[Alert, ...]:
+    """Return everything in a night that a person should hear of."""
+    found = list(night.score.alerts) if night.score else []
+    repaired = night.promote.repaired if night.promote else None
+    if repaired and not any(alert.kind == "alias_moved" for alert in found):
+        found.append(Alert(kind="alias_moved", words=repaired))
+    if night.ended and night.ended.reason == "LedgerBroken":
+        found.append(Alert(kind="ledger_broken", words=night.ended.detail))
+    for check in night.gate.verdict.checks if night.gate else ():
+        if check.kind == "evidence" and check.outcome is Outcome.FAIL:
+            found.append(Alert(kind="challengers_worse", words=f"{check.name}: {check.reason}"))
+    return tuple(found)
