@@ -14,7 +14,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, StrictBool, StrictFloat, StrictInt, ValidationError, field_validator, model_validator
 
-from ratchet.domain.gates import LOSSES, METRICS, BoundGate, ChampionGate, EvidenceGate, Gate
+from ratchet.domain.gates import LOSSES, METRICS, BoundGate, ChampionGate, EvidenceGate, Gate, Loss
 from ratchet.domain.models import Task
 from ratchet.domain.records import Record, digest
 from ratchet.domain.snapshots import SourceFormat
@@ -354,6 +354,23 @@ class PipelineSpec(Record):
                 "gates: at least one gate of kind 'bound' is needed; without a champion nothing else could refuse a model"
             )
         return self
+
+    @model_validator(mode="after")
+    def _watch_fits_task(self) -> PipelineSpec:
+        bounds = [name for name in ("calibration", "base_rate") if getattr(self.rollback, name) is not None]
+        if bounds and self.target.task == "multiclass":
+            raise ValueError(f"rollback.{bounds[0]}: a multiclass task has no single prediction to hold between bounds")
+        if "slice_worse" in self.approval.when and not self.evaluation.slices:
+            raise ValueError(
+                "approval.when: slice_worse needs evaluation.slices, the columns by whose values is compared"
+            )
+        return self
+
+    @property
+    def loss(self) -> Loss:
+        """The loss by which champion and challenger are compared where no gate says which: the gates' own, else the task's first."""
+        compared = [gate for kind in (EvidenceGate, ChampionGate) for gate in self.gates if isinstance(gate, kind)]
+        return compared[0].loss if compared else LOSSES[self.target.task][0]
 
     def windows(self, cutoff: date) -> Windows:
         """Cut the night's days."""

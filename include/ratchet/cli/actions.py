@@ -11,6 +11,7 @@ import typer
 from ratchet.cli.connect import connect_for
 from ratchet.cli.night import Home, Json, Name
 from ratchet.cli.show import print_json, say
+from ratchet.errors import ActionRefused
 
 if TYPE_CHECKING:
     from ratchet.domain.ledger import LedgerEntry
@@ -20,7 +21,7 @@ Reason = Annotated[str, typer.Option("--reason", help="Why; goes to the ledger."
 
 def add_to(app: typer.Typer) -> None:
     """Add the commands."""
-    for command in (rollback, freeze, thaw):
+    for command in (rollback, freeze, thaw, promote):
         app.command()(command)
 
 
@@ -67,6 +68,29 @@ def thaw(pipeline: Name, *, reason: Reason, home: Home = None, as_json: Json = F
 
     services = connect_for(pipeline, home)
     _told(freezing.thaw(services, pipeline, actor=getpass.getuser(), reason=reason), as_json=as_json)
+
+
+def promote(
+    pipeline: Name,
+    *,
+    version: Annotated[int, typer.Option("--version", help="A registered version of a night that was UNDECIDED.")],
+    reason: Reason,
+    home: Home = None,
+    as_json: Json = False,
+) -> None:
+    """Override an UNDECIDED: promote a version all the same, where override.allowed names you and nothing failed."""
+    from ratchet.spec import load_pipeline
+    from ratchet.steps import turns
+    from ratchet.steps.promote import may_override, promote_version
+
+    loaded, actor = load_pipeline(pipeline, home), getpass.getuser()
+    problem = may_override(loaded, actor, reason)
+    if problem:
+        raise ActionRefused("promotion", pipeline, problem)
+    services = connect_for(pipeline, home)
+    night = promote_version(services, loaded, version, actor=actor, reason=reason)
+    assert night.promote
+    _told(next(e for e in turns.look(services, pipeline) if e.seq == night.promote.entry), as_json=as_json)
 
 
 def _told(entry: LedgerEntry, *, as_json: bool) -> None:

@@ -45,6 +45,10 @@ def run(  # noqa: PLR0913  a command's options
     ] = False,
     reason: Annotated[str, typer.Option("--reason", help="Why; goes to the record.")] = "",
     override: Annotated[
+        bool,
+        typer.Option("--override", help="Promote although the verdict is UNDECIDED, where override.allowed names you."),
+    ] = False,
+    values: Annotated[
         list[str] | None,
         typer.Option("--set", help="Override a spec value: training.params.max_depth=4", metavar="KEY=VALUE"),
     ] = None,
@@ -55,18 +59,23 @@ def run(  # noqa: PLR0913  a command's options
     from ratchet.domain.night import NightRequest
     from ratchet.spec import load_pipeline
     from ratchet.steps.night import run_night
+    from ratchet.steps.promote import may_override
 
-    overrides = _overrides(override or [])
-    loaded = load_pipeline(pipeline, home, overrides)
+    overrides = _overrides(values or [])
+    loaded, actor = load_pipeline(pipeline, home, overrides), getpass.getuser()
+    problem = may_override(loaded, actor, reason) if override else None
+    if problem:
+        raise UsageError(problem)
     services = connect()
     request = NightRequest(
         pipeline=pipeline,
         cutoff=cutoff.date(),
         dry_run=dry_run,
         repin=repin,
+        override=override,
         reason=reason,
         overrides=overrides,
-        actor=getpass.getuser(),
+        actor=actor,
     )
     with Watch(quiet=as_json) as watch:
         night, error = run_night(request, loaded, services, watch)

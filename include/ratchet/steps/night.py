@@ -14,7 +14,7 @@ from ratchet.steps.approve import approve
 from ratchet.steps.context import Context, Services, silent
 from ratchet.steps.evaluate import evaluate
 from ratchet.steps.gate import gate
-from ratchet.steps.promote import promote
+from ratchet.steps.promote import overrides, promote
 from ratchet.steps.register import register
 from ratchet.steps.report import report
 from ratchet.steps.score import score
@@ -107,7 +107,7 @@ def run_night(
         return (lambda message: watch(step, message)) if watch else silent
 
     for step in STEPS:
-        if step != "report" and (night.ended or (step in {"approve", "promote"} and not _passed(night))):
+        if step != "report" and (night.ended or (step in {"approve", "promote"} and not goes_on(night))):
             continue
         if watch:
             watch(step, "")
@@ -120,5 +120,6 @@ def run_night(
     return night, error
 
 
-def _passed(night: Night) -> bool:
-    return night.gate is not None and night.gate.verdict.outcome == "PASS"
+def goes_on(night: Night) -> bool:
+    """Say whether a judged night goes on to approve and promote: it passed, or somebody asks to override an UNDECIDED."""
+    return night.gate is not None and (night.gate.verdict.outcome == "PASS" or overrides(night))
