@@ -17,12 +17,14 @@ from starlette.exceptions import HTTPException as AnyHttpException
 
 from ratchet.domain import layout
 from ratchet.errors import ObjectNotFound, RatchetError, UsageError
-from ratchet.spec import default_home, pipeline_names
-from ratchet.ui.overview import LATEST, look, overview
+from ratchet.spec import default_home, load_pipeline, pipeline_names
+from ratchet.steps.history import nights
+from ratchet.ui.overview import LATEST, look, newest_judged, overview
 
 if TYPE_CHECKING:
     import jinja2
 
+    from ratchet.adapters.report.svg import Figure
     from ratchet.steps.context import Services
 
 # Pages that were made from data: no script, nothing from elsewhere, an origin of their own; links may be followed.
@@ -57,7 +59,14 @@ def pipeline(request: Request, dag_id: Name) -> HTMLResponse:
     """Show one pipeline: its nights and its ledger."""
     if dag_id not in pipeline_names(default_home()):
         raise HTTPException(404, f"{dag_id} is a DAG, but no pipeline of Ratchet.")
-    return _page("pipeline.html", request, found=look(services(), dag_id, _ALL_NIGHTS), latest=LATEST)
+    found = services()
+    return _page(
+        "pipeline.html",
+        request,
+        found=look(found, dag_id, _ALL_NIGHTS),
+        latest=LATEST,
+        figures=_figures(found, dag_id),
+    )
 
 
 @app.get("/reports/{dag_id}/{cutoff}/{run}.html", dependencies=[may_read])
@@ -93,6 +102,17 @@ def not_served(request: Request, error: RatchetError) -> HTMLResponse:
     page = _page("problem.html", request, status=503, words=words)
     page.status_code = 503
     return page
+
+
+def _figures(found: Services, name: str) -> list[Figure]:
+    """Draw how the evidence has grown; what cannot be drawn is told elsewhere on the page."""
+    from ratchet.adapters.report.history import evidence  # noqa: PLC0415  only when somebody looks
+
+    try:
+        night = newest_judged(nights(found, name, LATEST))
+        return list(evidence(night, load_pipeline(name))) if night else []
+    except RatchetError:
+        return []
 
 
 def services() -> Services:

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
+from math import isfinite, log
 from typing import TYPE_CHECKING
 
+from ratchet.domain.ledger import frozen, reign
 from ratchet.domain.records import Record
 from ratchet.errors import RatchetError
 from ratchet.steps.history import nights
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
 
+    from ratchet.domain.checks import Check
     from ratchet.domain.ledger import LedgerEntry
     from ratchet.domain.night import Night
     from ratchet.steps.context import Services
@@ -41,7 +45,25 @@ class ShownEntry(Record):
     cutoff: str
     at: str
     actor: str
+    approved_by: str
+    reason: str  # what a person gave, else what the gates said
+
+
+class Standing(Record):
+    """Where the evidence of one gate stands, as the newest night judged it."""
+
+    cutoff: str
+    outcome: str
+    share: float | None  # of the way to a decision, on the scale on which evidence grows; None: nothing is being proved
     reason: str
+
+
+class ShownAlert(Record):
+    """Something that a person should have heard of."""
+
+    cutoff: str
+    words: str
+    remedy: str
 
 
 class Shown(Record):
@@ -50,12 +72,11 @@ class Shown(Record):
     name: str
     ledger: tuple[ShownEntry, ...] = ()  # newest first
     nights: tuple[ShownNight, ...] = ()  # newest first
+    champion: ShownEntry | None = None  # the entry by which somebody serves
+    frozen: str | None = None  # why nothing is promoted
+    evidence: tuple[Standing, ...] = ()
+    alerts: tuple[ShownAlert, ...] = ()  # of the shown nights, newest first
     problem: str | None = None  # why it cannot be shown
-
-    @property
-    def champion(self) -> ShownEntry | None:
-        """Who serves."""
-        return self.ledger[0] if self.ledger else None
 
 
 def overview(services: Services, names: Iterable[str], limit: int = LATEST) -> list[Shown]:
@@ -70,7 +91,51 @@ def look(services: Services, name: str, limit: int) -> Shown:
         latest = nights(services, name, limit)
     except RatchetError as exc:
         return Shown(name=name, problem=str(exc))
-    return Shown(name=name, ledger=tuple(_entry(e) for e in reversed(entries)), nights=tuple(_night(n) for n in latest))
+    serves, freeze = reign(entries), frozen(entries, datetime.now(UTC).date())
+    return Shown(
+        name=name,
+        ledger=tuple(_entry(e) for e in reversed(entries)),
+        nights=tuple(_night(n) for n in latest),
+        champion=_entry(serves) if serves else None,
+        frozen=_freeze(freeze) if freeze else None,
+        evidence=_evidence(latest),
+        alerts=tuple(_alerts(name, latest)),
+    )
+
+
+def newest_judged(nights: Iterable[Night]) -> Night | None:
+    """Return the newest night with a verdict that counted."""
+    return next((night for night in nights if night.gate and not night.request.dry_run), None)
+
+
+def _evidence(nights: Iterable[Night]) -> tuple[Standing, ...]:
+    night = newest_judged(nights)
+    if night is None or night.gate is None:
+        return ()
+    return tuple(
+        Standing(cutoff=str(night.request.cutoff), outcome=check.outcome, share=_share(check), reason=check.reason)
+        for check in night.gate.verdict.checks
+        if check.kind == "evidence"
+    )
+
+
+def _share(check: Check) -> float | None:
+    if check.value is None or check.limit is None or not (isfinite(check.value) and check.limit > 1):
+        return None
+    return min(1.0, max(0.0, log(max(check.value, 1.0)) / log(check.limit)))
+
+
+def _freeze(entry: LedgerEntry) -> str:
+    until = f"until {entry.until}" if entry.until else "until it is thawed"
+    return f"{until}, by {entry.actor} (entry {entry.seq}): {entry.reason}"
+
+
+def _alerts(name: str, nights: Iterable[Night]) -> Iterator[ShownAlert]:
+    for night in nights:
+        for alert in night.alerts:
+            yield ShownAlert(
+                cutoff=str(night.request.cutoff), words=alert.words, remedy=alert.remedy.replace("PIPELINE", name)
+            )
 
 
 def _night(night: Night) -> ShownNight:
@@ -95,7 +160,8 @@ def _entry(entry: LedgerEntry) -> ShownEntry:
         action=entry.action,
         version=entry.champion.version if entry.champion else None,
         cutoff=str(entry.champion.cutoff) if entry.champion else "",
-        at=entry.at,
+        at=entry.at[:16].replace("T", " "),
         actor=entry.actor,
-        reason=entry.reason,
+        approved_by=entry.approved_by,
+        reason=entry.reason or "; ".join(entry.reasons),
     )

@@ -11,9 +11,13 @@ import pytest
 
 os.environ.setdefault("AIRFLOW_HOME", tempfile.mkdtemp(prefix="ratchet-airflow-"))
 
-from ratchet.domain.night import Ended, Night, NightRequest, ReportResult
+from ratchet.domain.checks import Check, Outcome
+from ratchet.domain.ledger import GENESIS, Champion, LedgerEntry
+from ratchet.domain.night import Ended, GateResult, Night, NightRequest, PromoteResult, ReportResult
+from ratchet.domain.verdict import Verdict
 from ratchet.errors import LedgerBroken, ObjectNotFound, SettingsInvalid
 
+DAY = date(2013, 6, 1)
 PAGE = "reports/flight_delay/2013-06-01/abc.html"
 
 
@@ -86,6 +90,36 @@ def test_overview_leads_to_the_last_report(client):
     assert "No champion yet" in text
     assert 'class="mark rejected"' in text
     assert f'href="/{PAGE}"' in text
+
+
+def test_what_holds_a_promotion_back_is_shown(client):
+    """Where the evidence stands, a freeze and what people should have heard of are on both pages."""
+    champion = Champion(version=4, run_key="r", artifact_digest="d", cutoff=DAY, seen_through=DAY, mlflow_run_id="m")
+    turn = LedgerEntry(
+        seq=1, previous=GENESIS, pipeline="flight_delay", action="bootstrap", champion=champion, judged_through=DAY,
+        actor="schedule", reason="", at="2013-06-01T03:00:00+00:00",
+    )  # fmt: skip
+    freeze = turn.model_copy(update={"seq": 2, "action": "freeze", "actor": "olga", "reason": "audit <b>week</b>"})
+    client.found.ledger.entries = lambda _name: (turn, freeze)
+    reason = "refreshing against holding: E = 4.47 of 20 after 9 days"
+    checks = (
+        Check(kind="evidence", name="brier", outcome=Outcome.UNDECIDED, reason=reason, value=4.472, limit=20.0),
+        Check(kind="smoke test", name="smoke test", outcome=Outcome.PASS, reason="the same"),
+    )
+    night = Night(
+        request=NightRequest(pipeline="flight_delay", cutoff=date(2013, 6, 2)),
+        gate=GateResult(verdict=Verdict(outcome=Outcome.UNDECIDED, bootstrap=False, checks=checks)),
+        promote=PromoteResult(promoted=False, entry=None, detail="", repaired="the alias was moved by hand"),
+    )
+    client.objects["nights/flight_delay/2013-06-02/def.json"] = night.model_dump_json().encode()
+    for path in ("/", "/pipelines/flight_delay"):
+        text = client.get(path).text
+        assert "Champion: version 4" in text
+        assert "until it is thawed, by olga (entry 2): audit &lt;b&gt;week&lt;/b&gt;" in text
+        assert reason in text
+        assert "50 % of the way to a decision" in text
+        assert "the alias was moved by hand. <span" in text
+        assert "ratchet reconcile flight_delay --adopt" in text
 
 
 def test_broken_ledger_is_shown_and_hides_nothing(client):
