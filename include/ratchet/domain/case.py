@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from ratchet.domain.checks import Check
+from ratchet.domain.evidence import Trial
 from ratchet.domain.records import Record
-from ratchet.domain.statistics import Evidence
 
 
 class MetricValue(Record):
@@ -82,7 +82,7 @@ class CaseForPromotion(Record):
     champion: bool  # whether there is one
     champion_problem: str | None = None  # why the champion could not be scored
     paired: dict[str, tuple[DayLoss, ...]] = {}  # by loss: hold-out days that neither model has seen
-    league: dict[str, tuple[Evidence, ...]] = {}  # by loss: this reign's daily differences, oldest first
+    trial: Trial | None = None  # what the evidence gates weigh
     smoke: Check | None = None  # whether the registered artifact, loaded afresh, gives the evaluated predictions
     intervals: dict[str, tuple[float, float]] = {}  # 95 %, over days: "auc", "champion.auc", "gain.brier"
     slices: dict[str, dict[str, dict[str, tuple[DayLoss, ...]]]] = {}  # as ``paired``, by column, value and loss

@@ -31,9 +31,10 @@ class Evidence(Record):
     day: str  # ISO date
     rows: int
     champion: int  # model version
-    challenger: int  # model version
+    challenger: int  # model version; 0: it was fitted for the trial only
     difference: float  # loss(champion) − loss(challenger); positive where the challenger is better
     scale: float  # a typical size of a daily difference, known before the first day
+    replayed: bool = False  # made from history, before its recipe's first night
 
 
 class EProcess(Record):

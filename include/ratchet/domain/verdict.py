@@ -74,4 +74,4 @@ def _check(gate: Gate, case: CaseForPromotion) -> Check:
     if case.champion_problem:
         reason = f"the champion cannot be compared: {case.champion_problem}"
         return Check(name=gate.name, outcome=Outcome.UNDECIDED, reason=reason)
-    return evidence_check(gate, case.league.get(gate.loss, ()))
+    return evidence_check(gate, case.trial)

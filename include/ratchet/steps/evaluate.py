@@ -13,14 +13,14 @@ import pyarrow.parquet as pq
 
 from ratchet.domain import layout
 from ratchet.domain.case import CaseForPromotion, DayLoss, MetricValue
-from ratchet.domain.gates import LOSSES, EvidenceGate, Loss
+from ratchet.domain.gates import LOSSES, Loss
 from ratchet.domain.losses import by_day, row_losses
-from ratchet.domain.night import DayScore, EvaluateResult
-from ratchet.domain.statistics import Evidence
+from ratchet.domain.night import EvaluateResult
 from ratchet.errors import NightSkipped
 from ratchet.steps import frames
 from ratchet.steps.champion import problem_of
 from ratchet.steps.recorded import recorded
+from ratchet.steps.trial import gather
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -68,14 +68,12 @@ def _evaluate(ctx: Context) -> EvaluateResult:
     metrics = {name: MetricValue(value=value, rows=table.num_rows) for name, value in challenger.metrics.items()}
     metrics.update(_slices(ctx, challenger))
     paired = {loss: _paired(champion, challenger, loss) for loss in LOSSES[spec.target.task]} if champion else {}
-    reigning = night.score.champion
-    league = {g.loss: _league(ctx, reigning, g.loss) for g in spec.gates if isinstance(g, EvidenceGate) and reigning}
     case = CaseForPromotion(
         metrics=metrics,
         champion=night.score.champion is not None,
         champion_problem=problem,
         paired=paired,
-        league=league,
+        trial=gather(ctx) if problem is None else None,
     )
     common = champion.table.num_rows if champion else 0
     ctx.say(
@@ -142,50 +140,6 @@ def _slices(ctx: Context, scored: _Scored) -> dict[str, MetricValue]:
                 {f"{name}[{column}={value}]": MetricValue(value=v, rows=int(here.sum())) for name, v in metrics.items()}
             )
     return found
-
-
-def _league(ctx: Context, champion: ModelVersion, loss: Loss) -> tuple[Evidence, ...]:
-    """Return the reign's daily differences: the champion against the newest challenger made before each day."""
-    store, name = ctx.services.store, ctx.pipeline.name
-    # What other recipes have earned says nothing for tonight's.
-    cutoffs = {v.version: v.cutoff for v in ctx.services.registry.versions(name) if v.recipe == ctx.night.recipe}
-    days: dict[date, dict[int, DayScore]] = {}
-    for stored in store.list(layout.evidence(name)):
-        score = DayScore.model_validate_json(store.get(stored.uri))
-        if champion.cutoff < score.day <= ctx.night.request.cutoff and loss in score.losses:
-            days.setdefault(score.day, {})[score.version] = score
-    scale = _usual_difference(ctx, champion, loss)
-    evidence = []
-    for day, scores in sorted(days.items()):
-        rivals = [v for v in scores if v in cutoffs and champion.cutoff < cutoffs[v] < day]
-        if champion.version in scores and rivals:
-            ours, rival = scores[champion.version], max(rivals, key=lambda v: cutoffs[v])
-            difference = ours.losses[loss] - scores[rival].losses[loss]
-            evidence.append(
-                Evidence(
-                    day=str(day),
-                    rows=ours.rows,
-                    champion=champion.version,
-                    challenger=rival,
-                    difference=difference,
-                    scale=scale,
-                )
-            )
-    return tuple(evidence)
-
-
-def _usual_difference(ctx: Context, champion: ModelVersion, loss: Loss) -> float:
-    """Return a fiftieth of the champion's own loss when it was evaluated: known before any day of its reign, as the bets need."""
-    key = layout.step(ctx.pipeline.name, champion.run_key, "evaluate.json", dry_run=False)
-    found = EvaluateResult.model_validate_json(ctx.services.store.get(key)).challenger
-    was: dict[Loss, float | None] = {
-        "log_loss": found.get("log_loss"),
-        "brier": found.get("brier"),
-        "zero_one": 1 - (found.get("accuracy") or 0.0),
-        "squared_error": (found.get("rmse") or 0.0) ** 2,
-        "absolute_error": found.get("mae"),
-    }
-    return 0.02 * (was[loss] or 1.0)
 
 
 def _predictions(challenger: _Scored, champion: _Scored | None) -> bytes:

@@ -1,15 +1,19 @@
-"""gate: turn the evidence into a verdict."""
+"""gate: turn the evidence into a verdict, and say whom it promotes."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
 from ratchet.domain.checks import Check, Outcome
+from ratchet.domain.evidence import candidate, counting
+from ratchet.domain.gates import EvidenceGate
 from ratchet.domain.night import GateResult
 from ratchet.domain.verdict import judge
 from ratchet.steps.recorded import recorded
+from ratchet.steps.trial import leave
 
 if TYPE_CHECKING:
+    from ratchet.domain.verdict import Verdict
     from ratchet.steps.context import Context
 
 
@@ -25,14 +29,8 @@ def gate(ctx: Context) -> GateResult:
             outcome=Outcome.FAIL if problem else Outcome.PASS,
             reason=problem or "the registered artifact, loaded in a fresh process, gives the evaluated predictions",
         )
-        verdict = judge(
-            ctx.night.evaluate.case.model_copy(update={"smoke": smoke, "cost": ctx.night.register_.cost}),
-            ctx.pipeline.spec.gates,
-        )
-        return GateResult(
-            verdict=verdict,
-            candidate=ctx.night.register_.version,
-            action="bootstrap" if verdict.bootstrap else "promote",
+        return _decided(
+            ctx, judge(ctx.night.evaluate.case.model_copy(update={"smoke": smoke}), ctx.pipeline.spec.gates)
         )
 
     def final(_: GateResult) -> bool:
@@ -48,5 +46,44 @@ def gate(ctx: Context) -> GateResult:
         ctx.night.train.mlflow_run_id,
         tags={"ratchet.verdict": verdict.outcome, "ratchet.reasons": "; ".join(verdict.reasons)},
     )
+    if not ctx.night.request.dry_run:
+        leave(ctx, _fleets(ctx))
     ctx.say(f"{verdict.outcome}: {'; '.join(verdict.reasons)}")
     return result
+
+
+def _decided(ctx: Context, verdict: Verdict) -> GateResult:
+    """Say whom the verdict is about: tonight's challenger, unless a proof speaks for one that has shadowed."""
+    night = ctx.night
+    assert night.evaluate
+    assert night.register_
+    trial, tonight = night.evaluate.case.trial, night.register_.version
+    proofs = _proofs(ctx)
+    if verdict.bootstrap:
+        return GateResult(verdict=verdict, candidate=tonight, action="bootstrap")
+    if not proofs or trial is None:
+        return GateResult(verdict=verdict, candidate=tonight)
+    proving = [proof for proof in proofs if not trial.automatic(proof)]
+    if not proving:
+        return GateResult(verdict=verdict, candidate=tonight, action="refresh")
+    if verdict.outcome is not Outcome.PASS:
+        return GateResult(verdict=verdict, candidate=tonight)
+    chosen, _ = candidate(proving[0], trial)
+    certified = night.recipe if trial.lane == "refresh" else ""
+    return GateResult(verdict=verdict, candidate=chosen, certified=certified)
+
+
+def _fleets(ctx: Context) -> dict[str, float | None]:
+    """Return where this pipeline stands in each of its fleets: by the gate of it that is furthest from a proof."""
+    assert ctx.night.evaluate
+    stands: dict[str, float | None] = {}
+    for proof in _proofs(ctx):
+        if proof.fleet:
+            found = counting(proof, ctx.night.evaluate.case.trial)
+            known = [e for e in (found, stands.get(proof.fleet)) if e is not None]
+            stands[proof.fleet] = min(known, default=None)
+    return stands
+
+
+def _proofs(ctx: Context) -> list[EvidenceGate]:
+    return [gate for gate in ctx.pipeline.spec.gates if isinstance(gate, EvidenceGate)]

@@ -51,7 +51,7 @@ def _score(ctx: Context) -> ScoreResult:
     ]
     newest = [v for v in others if v.version != predecessor][: ctx.pipeline.spec.league.size]
     league = [champion, *(v for v in others if v.version == predecessor), *newest]
-    done = {_place(stored.uri) for stored in services.store.list(layout.evidence(name))}
+    done = {layout.scored_place(stored.uri) for stored in services.store.list(layout.evidence(name))}
     scored = [_score_version(ctx, v, done, champion=v.version == champion.version) for v in dict.fromkeys(league)]
     return ScoreResult(
         champion=champion,
@@ -62,13 +62,8 @@ def _score(ctx: Context) -> ScoreResult:
     )
 
 
-def _place(uri: str) -> tuple[str, int]:
-    day, version = uri.rpartition("/evidence/")[2].split("/")[-2:]
-    return day.removeprefix("dt="), int(version.removeprefix("version=").removesuffix(".json"))
-
-
 def _score_version(
-    ctx: Context, version: ModelVersion, done: set[tuple[str, int]], *, champion: bool
+    ctx: Context, version: ModelVersion, done: set[tuple[date, int]], *, champion: bool
 ) -> tuple[ScoredVersion, tuple[DayScore, ...]]:
     """Score the days whose labels came after the version was made; whatever goes wrong with it is its own problem."""
     services, name = ctx.services, ctx.pipeline.name
@@ -99,7 +94,7 @@ def _score_version(
         for day, (rows, _) in next(iter(losses.values())).items()
     )
     for made in found if not ctx.night.request.dry_run else ():
-        if (str(made.day), version.version) not in done:
+        if (made.day, version.version) not in done:
             _keep(ctx, made, _predictions(table, days == np.datetime64(made.day, "D"), y, predictions))
     met = tuple(str(made.day) for made in found)
     ctx.say(f"{name} v{version.version}: {table.num_rows} rows of {', '.join(met) or 'no day'}")

@@ -17,6 +17,7 @@ from ratchet.adapters.report.view import number
 from ratchet.domain import night as records
 from ratchet.domain.case import CaseForPromotion, DayLoss, MetricValue
 from ratchet.domain.checks import Check, Outcome
+from ratchet.domain.evidence import Trial
 from ratchet.domain.ledger import GENESIS, Champion, LedgerEntry
 from ratchet.domain.models import ModelVersion
 from ratchet.domain.records import digest
@@ -164,7 +165,7 @@ def case(task="binary", *, champion=True, better=0.006, slices=("EWR", "JFK", "L
         metrics=metrics,
         champion=champion,
         paired={loss: paired} if champion else {},
-        league={loss: league} if league_days else {},
+        trial=Trial(lane="recipe", evidence={loss: league}) if league_days else None,
         smoke=smoke,
     )
 
@@ -404,7 +405,7 @@ def test_odd_metrics_do_not_break_the_page(task, value):
     name = pipeline(task).spec.gates[-1].loss
     made = CaseForPromotion(
         metrics={k: MetricValue(value=v, rows=5) for k, v in metrics.items()} | {"auc[origin=JFK]": MetricValue(value=value, rows=1)},
-        champion=True, champion_problem=None, paired={name: days}, league={name: league},
+        champion=True, champion_problem=None, paired={name: days}, trial=Trial(lane="recipe", evidence={name: league}),
     )  # fmt: skip
     flow = pipeline(task, gates=[*GATES[task], {**EVIDENCE, "loss": name}])
     night = judged(task, flow, made=made)

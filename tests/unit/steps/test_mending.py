@@ -118,8 +118,8 @@ def test_evidence_of_another_recipe_does_not_count(reigning):
         same = reigning.night(NIGHT + timedelta(days=i))
     reigning.land(NIGHT + timedelta(days=4))
     other = reigning.night(NIGHT + timedelta(days=4), pipeline=reigning.pipeline(training__seed=5))
-    assert len(same.evaluate.case.league["log_loss"]) == 2
-    assert other.evaluate.case.league["log_loss"] == ()
+    assert len(same.evaluate.case.trial.evidence["log_loss"]) == 2
+    assert [e.challenger for e in other.evaluate.case.trial.evidence["log_loss"]] == [0]  # fitted for its own trial
 
 
 def test_a_hidden_column_that_does_not_exist_is_refused(world):

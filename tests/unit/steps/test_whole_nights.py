@@ -332,7 +332,7 @@ def test_evidence_grows_by_a_day_a_night_and_counts_none_twice(reigning):
         night = reigning.night(cutoff)
         assert night.outcome == "undecided"
         assert reigning.night(cutoff).gate == night.gate
-        days.append(night.evaluate.case.league["log_loss"])
+        days.append(night.evaluate.case.trial.evidence["log_loss"])
     assert [len(found) for found in days] == [0, 1, 2, 3]
     assert [e.day for e in days[-1]] == [str(NIGHT + timedelta(days=i)) for i in (2, 3, 4)]
     assert [e.challenger for e in days[-1]] == [2, 3, 4]
@@ -348,7 +348,7 @@ def test_evidence_judges_what_was_scored_before_the_labels_were_known(reigning):
     for i in (1, 2):
         reigning.land(NIGHT + timedelta(days=i))
         night = reigning.night(NIGHT + timedelta(days=i))
-    (found,) = night.evaluate.case.league["log_loss"]
+    (found,) = night.evaluate.case.trial.evidence["log_loss"]
     read = {
         v: DayScore.model_validate_json(reigning.store.get(f"evidence/small/dt={found.day}/version={v}.json")).losses[
             "log_loss"

@@ -57,10 +57,12 @@ def _paired(loss: str, days: tuple[DayLoss, ...], confidence: float) -> Figure:
 
 def evidence(night: Night, pipeline: Pipeline) -> Iterator[Figure]:
     """Draw how E has grown over the reign, for each gate of that kind."""
-    league = night.evaluate.case.league if night.evaluate else {}
+    trial = night.evaluate.case.trial if night.evaluate else None
     for gate in pipeline.spec.gates:
         days = (
-            sorted({e.day: e for e in league.get(gate.loss, ())}.values(), key=lambda e: e.day)
+            sorted(
+                {e.day: e for e in (trial.evidence.get(gate.loss, ()) if trial else ())}.values(), key=lambda e: e.day
+            )
             if isinstance(gate, EvidenceGate)
             else []
         )
