@@ -43,7 +43,7 @@ def test_form_asks_for_what_the_action_needs(dag):
 def test_only_a_person_starts_it(dag):
     """There is no schedule, and Airflow refuses every run that is not triggered by hand."""
     assert type(dag.timetable).__name__ == "NullTimetable"
-    assert {str(kind) for kind in dag.allowed_run_types} == {"manual"}
+    assert {kind.value for kind in dag.allowed_run_types} == {"manual"}
     assert not dag.is_paused_upon_creation
 
 

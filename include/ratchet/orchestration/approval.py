@@ -7,13 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.providers.standard.operators.hitl import ApprovalOperator
 from airflow.sdk import Param
-from airflow.sdk.configuration import conf
 from airflow.sdk.exceptions import AirflowFailException, AirflowRuntimeError, DownstreamTasksSkipped
 from airflow.sdk.execution_time.hitl import get_hitl_detail_content_detail
 
 from ratchet.domain.night import ApproveResult, Night
-from ratchet.errors import Problem, SpecInvalid
 from ratchet.orchestration import kept
+from ratchet.orchestration.approvers import users
 from ratchet.orchestration.links import page
 from ratchet.orchestration.retries import tried_before
 from ratchet.orchestration.tasks import connected, hand_on, handed_on
@@ -26,39 +25,11 @@ if TYPE_CHECKING:
     from ratchet.spec import Approval
     from ratchet.steps.context import Services
 
-_ROLE = "role:"
-
 
 def form() -> dict[str, Param]:
     """Return what a person is asked for beside yes or no."""
     about = "It is kept in the night's record and, if the challenger is promoted, in the ledger."
     return {"reason": Param(None, type=["null", "string"], maxLength=1000, title="Reason", description=about)}
-
-
-def users(approvers: Iterable[str], where: str) -> tuple[str, ...]:
-    """Return the ids of those who may approve; ``role:op`` stands for each user of that role.
-
-    Raises:
-        SpecInvalid: a role has no user, or Airflow's auth manager does not tell tasks who has it.
-    """
-    found: list[str] = []
-    for name in approvers:
-        mine = _of_role(name.removeprefix(_ROLE)) if name.startswith(_ROLE) else [name]
-        if not mine:
-            words = (
-                f"{name!r} stands for nobody: roles are those of Airflow's simple auth manager ([core] simple_auth_manager_users); "
-                "with another one, name the users by the id that it gives them"
-            )
-            raise SpecInvalid([Problem(where, "approval.approvers", words)])
-        found += mine
-    return tuple(dict.fromkeys(found))
-
-
-def _of_role(role: str) -> list[str]:
-    if "SimpleAuthManager" not in conf.get("core", "auth_manager", fallback=""):
-        return []
-    known = (entry.partition(":") for entry in conf.get("core", "simple_auth_manager_users", fallback="").split(","))
-    return [user.strip() for user, _, its in known if its.strip() == role]
 
 
 class PersonApproves(ApprovalOperator):  # type: ignore[misc, unused-ignore]
@@ -120,7 +91,7 @@ class PersonApproves(ApprovalOperator):  # type: ignore[misc, unused-ignore]
 
     def _result(self, answer: dict[str, Any], why: tuple[str, ...]) -> ApproveResult:
         user = answer.get("responded_by_user") or {}
-        who = str(user.get("name") or user.get("id") or "")
+        who = str(user.get("id" if self.allowed else "name") or "")  # as the spec names them
         approved = list(answer["chosen_options"]) == [self.APPROVE]
         reason = str((answer.get("params_input") or {}).get("reason") or "").strip()
         if not who:
@@ -168,9 +139,13 @@ def _judged(services: Services, context: Any) -> Night:
 
 def case(night: Night, services: Services, why: Sequence[str], allowed: Sequence[str], until: datetime) -> str:
     """Say in Markdown what the person has to decide on."""
+    from ratchet.steps.promote import overrides  # noqa: PLC0415
+
     gate, request = night.gate, night.request
     assert gate
-    candidate, champion = gate.candidate, night.score.champion if night.score else None
+    tonight = night.register_.version if night.register_ else None
+    candidate = tonight if overrides(night) else gate.candidate
+    champion = night.score.champion if night.score else None
     who = ", ".join(f"**{user}**" for user in allowed) or "whoever may act on this DAG"
     lines = [
         f"### {gate.verdict.outcome}: {_model(candidate)} instead of {_model(champion)}",

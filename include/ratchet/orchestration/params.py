@@ -15,7 +15,7 @@ from ratchet.spec import PipelineSpec
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from ratchet.spec import Override
+    from ratchet.spec import Pipeline
 
 # What one night may change. Who answers for a model, what it learns from (SQL that runs on the worker!) and what lets it
 # through are not among it: whoever may trigger a run need not be trusted with those.
@@ -170,24 +170,17 @@ def request(pipeline: str, params: Mapping[str, Any], conf: Mapping[str, Any] | 
     )
 
 
-def check_override(asked: NightRequest, run: Any, override: Override) -> None:
+def check_override(asked: NightRequest, pipeline: Pipeline) -> None:
     """Refuse at once what promote would refuse at the end of the night.
 
     Raises:
-        OverrideRefused: a person is missing who may, or the reason.
+        OverrideRefused: who asked may not, or the reason is missing.
     """
-    if not asked.override:
-        return
-    if _kind(run) != "manual" or asked.actor not in override.allowed:
-        allowed = ", ".join(override.allowed) or "nobody"
-        raise OverrideRefused(
-            f"{asked.actor} may not promote an undecided challenger of {asked.pipeline}; the spec allows {allowed} "
-            "(override.allowed), each by triggering the run in person. Trigger it without the override, or ask one of them"
-        )
-    if not asked.reason.strip():
-        raise OverrideRefused(
-            "to promote an undecided challenger takes a reason, which is kept in the ledger; trigger it again with one"
-        )
+    from ratchet.steps.promote import may_override  # noqa: PLC0415  only when a night begins
+
+    why = may_override(pipeline, asked.actor, asked.reason) if asked.override else None
+    if why:
+        raise OverrideRefused(f"{why}. Trigger the run again in person with what is missing, or without the override")
 
 
 def _cutoff(asked: str | None, run: Any) -> date:
@@ -206,11 +199,7 @@ def _cutoff(asked: str | None, run: Any) -> date:
 
 def actor(run: Any) -> str:
     """Return who asked for a run: a user, or what started it."""
-    kind = _kind(run)
+    kind = str(getattr(run.run_type, "value", run.run_type))
     if kind == "manual" and run.triggering_user_name:
         return str(run.triggering_user_name)
     return f"{kind} ({run.triggering_user_name})" if run.triggering_user_name else kind
-
-
-def _kind(run: Any) -> str:
-    return str(getattr(run.run_type, "value", run.run_type))

@@ -15,7 +15,7 @@ from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException, D
 
 from ratchet.domain.night import STEPS, Ended, Night, NightRequest, StepName
 from ratchet.errors import RatchetError, UsageError
-from ratchet.orchestration import connections, kept, notes
+from ratchet.orchestration import approvers, connections, kept, notes
 from ratchet.orchestration.events import news
 from ratchet.orchestration.links import LINKS, StepLink, addresses
 from ratchet.orchestration.params import check_override, request
@@ -27,7 +27,6 @@ if TYPE_CHECKING:
 
     from airflow.sdk import Asset
 
-    from ratchet.domain.verdict import Verdict
     from ratchet.spec import Pipeline
     from ratchet.steps.context import Services
 
@@ -93,7 +92,8 @@ class StepTask(BaseOperator):  # type: ignore[misc, unused-ignore]
             raise AirflowFailException(
                 f"the night ended in {night.ended.step}; a task marked as done by hand does not change that"
             )
-        return night, load_pipeline(self.pipeline, overrides=night.request.overrides)
+        pipeline = load_pipeline(self.pipeline, overrides=night.request.overrides)
+        return night, approvers.named(pipeline) if self.step == "promote" else pipeline
 
     def _decided(self, context: Any, night: Night) -> Night | None:
         found = kept.decided(connected().store, context, night)
@@ -117,12 +117,14 @@ class StepTask(BaseOperator):  # type: ignore[misc, unused-ignore]
 
     def conclude(self, context: Any, night: Night) -> None:
         """Turn how the step ended into the task's state."""
+        from ratchet.steps.night import goes_on  # noqa: PLC0415
+
         if night.ended:
             words = f"{night.ended.outcome.upper()}, {night.ended.reason}: {night.ended.detail}"
             if night.ended.outcome == "skipped":
                 raise AirflowSkipException(words)
             raise AirflowFailException(words)
-        if self.step == "gate" and night.gate and not _goes_on(night.gate.verdict, override=night.request.override):
+        if self.step == "gate" and not goes_on(night):
             raise DownstreamTasksSkipped(tasks=["approve", "promote"])
         if self.step == "promote":
             self._announce(context, night)
@@ -134,8 +136,10 @@ class StepTask(BaseOperator):  # type: ignore[misc, unused-ignore]
             raise AirflowSkipException(made.detail if made else "not promoted")
         if not made.appended and not tried_before(context["ti"], self.retries):  # told by the attempt that made it
             raise AirflowSkipException(f"nothing has changed: {made.detail}")
-        if self.champion is not None and night.gate and night.gate.candidate:
-            context["outlet_events"][self.champion].extra = news(self.pipeline, night.gate.candidate, made.entry)
+        if self.champion is not None:
+            versions = (night.gate and night.gate.candidate, night.register_ and night.register_.version)
+            for champion in (v for v in versions if v and v.version == made.version):
+                context["outlet_events"][self.champion].extra = news(self.pipeline, champion, made.entry)
 
 
 class ReportTask(StepTask):
@@ -212,7 +216,7 @@ def _begin(name: str, context: Any) -> tuple[Night, Pipeline]:
     asked = request(name, context["params"], run.conf, run)
     try:
         pipeline = load_pipeline(name, overrides=asked.overrides)
-        check_override(asked, run, pipeline.spec.override)
+        check_override(asked, pipeline)
     except UsageError as exc:
         hand_on(context, failed(begin(asked, load_pipeline(name)), "snapshot", exc))
         raise
@@ -238,10 +242,6 @@ def _pipeline_in_any_case(asked: NightRequest) -> Pipeline:
         return load_pipeline(asked.pipeline, overrides=asked.overrides)
     except UsageError:
         return load_pipeline(asked.pipeline)
-
-
-def _goes_on(verdict: Verdict, *, override: bool) -> bool:
-    return verdict.outcome == "PASS" or (override and verdict.overridable)
 
 
 def _unexplained(step: StepName) -> Ended:

@@ -34,7 +34,12 @@ def make_night(verdict=None, promoted=None, approved=None, **request):
         promote=None
         if promoted is None
         else PromoteResult(
-            promoted=promoted, entry=1 if promoted else None, detail="superseded", serves=promoted, appended=promoted
+            promoted=promoted,
+            entry=1 if promoted else None,
+            detail="superseded",
+            version=7 if promoted else None,
+            serves=promoted,
+            appended=promoted,
         ),
     )
 

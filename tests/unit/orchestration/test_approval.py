@@ -163,13 +163,15 @@ def test_cleared_task_asks_again(task, given, asked):
     assert len(asked) == 1
 
 
-def test_roles_stand_for_their_users(approval, monkeypatch):
+def test_roles_stand_for_their_users(monkeypatch):
     """A role is each user who has it, by Airflow's simple auth manager."""
+    from ratchet.orchestration import approvers
+
     known = {"auth_manager": "airflow.….SimpleAuthManager", "simple_auth_manager_users": "ann:op, bob:viewer,cid:op"}
-    monkeypatch.setattr(approval.conf, "get", lambda _section, key, **_: known[key])
-    assert approval.users(("uma", "role:op", "ann"), "p.yaml") == ("uma", "ann", "cid")
+    monkeypatch.setattr(approvers.conf, "get", lambda _section, key, **_: known[key])
+    assert approvers.users(("uma", "role:op", "ann"), "p.yaml") == ("uma", "ann", "cid")
     with pytest.raises(SpecInvalid, match=r"p\.yaml: approval\.approvers: 'role:boss' stands for nobody"):
-        approval.users(("role:boss",), "p.yaml")
+        approvers.users(("role:boss",), "p.yaml")
     known["auth_manager"] = "FabAuthManager"
     with pytest.raises(SpecInvalid, match="name the users"):
-        approval.users(("role:op",), "p.yaml")
+        approvers.users(("role:op",), "p.yaml")

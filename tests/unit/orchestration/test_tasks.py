@@ -145,7 +145,7 @@ def test_override_goes_past_an_undecided_gate_only(step, context, verdict, skips
 def test_override_by_somebody_else_fails_at_once(step, context):
     """Who may not override is told before anything is computed, and what to do."""
     ti = Ti()
-    with pytest.raises(AirflowFailException, match=r"alice may not promote an undecided challenger.*nobody"):
+    with pytest.raises(AirflowFailException, match=r"alice may not override.*names nobody"):
         step("snapshot", AssertionError).execute(context(ti, override=True, reason="I know better"))
     assert ti.pushed.ended.reason == "OverrideRefused"
 
