@@ -219,6 +219,9 @@ class Trainer(Protocol):
         Where nothing is expected each row must have a finite score.
         """
 
+    def linear(self, files: ModelFiles, before: pa.Table, after: pa.Table) -> Floats:
+        """Fit a linear model on the features that ``files`` uses, of the rows before, and score those after, as ``predict`` does."""
+
     def metrics(self, task: Task, y: Floats, predictions: Floats) -> Mapping[str, float | None]:
         """Compute the task's metrics by scikit-learn; None where one is undefined (a single class)."""
 

@@ -268,6 +268,10 @@ class KeptFits:
         """See ``ports.Trainer.smoke``."""
         return self._trainer.smoke(folder, digest, rows, expected)
 
+    def linear(self, files: ModelFiles, before: pa.Table, after: pa.Table) -> Floats:
+        """See ``ports.Trainer.linear``."""
+        return self._trainer.linear(files, before, after)
+
     def metrics(self, task: Task, y: Floats, predictions: Floats) -> Mapping[str, float | None]:
         """See ``ports.Trainer.metrics``."""
         return self._trainer.metrics(task, y, predictions)

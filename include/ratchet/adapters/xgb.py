@@ -138,6 +138,12 @@ class XgbTrainer:
         status = f"the process that loaded it ended with status {done.returncode}"
         return Tried(problem=lines[-1][:500] if lines else status)
 
+    def linear(self, files: ModelFiles, before: pa.Table, after: pa.Table) -> Floats:
+        """See ``ports.Trainer.linear``."""
+        from ratchet.adapters.linear import linear_predictions  # noqa: PLC0415
+
+        return linear_predictions(files.schema_, before, after)
+
     def metrics(self, task: Task, y: Floats, predictions: Floats) -> Mapping[str, float | None]:
         """See ``ports.Trainer.metrics``."""
         from ratchet.adapters.metrics import metrics  # noqa: PLC0415

@@ -140,11 +140,11 @@ def test_a_fresh_process_refuses_scores_that_are_not_finite(two, tmp_path):
     import pyarrow.parquet as pq
 
     pq.write_table(pa.table({"x": [0.5], "z": [0.1], "place": ["north"]}), tmp_path / "rows.parquet")
-    assert smoke.main(str(folder), files.digest, str(tmp_path / "rows.parquet")) is None
+    assert smoke.main(str(folder), files.digest, str(tmp_path / "rows.parquet")) == Tried()
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(smoke, "predict", lambda *_: np.array([np.nan]))
         said = smoke.main(str(folder), files.digest, str(tmp_path / "rows.parquet"))
-    assert said == "1 of 1 rows have no finite score"
+    assert said.problem == "1 of 1 rows have no finite score"
 
 
 def test_asking_twice_goes_back_once(three):

@@ -1,0 +1,296 @@
+"""What the gates of a spec want to know of tonight's models and data, as plain numbers; nothing else is computed."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ratchet.domain.case import BaselineDay, DataHealth, DayLoss, Level, MetricValue, SharedMetric
+from ratchet.domain.drift import index_of_counts, stability_index
+from ratchet.domain.gates import LOSSES, AgeGate, BaselineGate, DriftGate, SliceGapGate, SlicesGate, StabilityGate
+from ratchet.domain.intervals import gain_interval, metric_intervals
+from ratchet.domain.losses import by_day, row_losses
+from ratchet.steps import frames, turns
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    import pyarrow as pa
+
+    from ratchet.domain.gates import Baseline, Loss
+    from ratchet.domain.models import ModelFiles
+    from ratchet.ports import FeatureFrame, Floats
+    from ratchet.steps.context import Context
+
+_CATEGORIES = 20  # of a column have a bin each, the most frequent of training; the others share one
+
+
+class Scored:
+    """A model on a table."""
+
+    def __init__(self, ctx: Context, files: ModelFiles, table: pa.Table) -> None:
+        trainer = ctx.services.trainer
+        self.files = files
+        self.classes = files.schema_.classes
+        self.table = table
+        self.days = table["dt"].to_numpy().astype("datetime64[D]")
+        self.y: Floats = trainer.labels(files, table)
+        self.predictions: Floats = trainer.predict(files, table)
+        self.metrics: Mapping[str, float | None] = trainer.metrics(
+            ctx.pipeline.spec.target.task, self.y, self.predictions
+        )
+
+
+class Common:
+    """Two models on the rows that both have scored."""
+
+    def __init__(self, champion: Scored, challenger: Scored) -> None:
+        theirs, ours = champion.table["row_id"].to_numpy(), challenger.table["row_id"].to_numpy()
+        _, self._theirs, self.ours = np.intersect1d(theirs, ours, assume_unique=True, return_indices=True)
+        self.champion, self.challenger = champion, challenger
+        self.rows = len(self.ours)
+
+    def paired(self, loss: Loss, which: Any = slice(None)) -> tuple[DayLoss, ...]:
+        """Return both models' daily losses, over some of the rows."""
+        theirs, ours = (
+            by_day(side.days[rows], row_losses(loss, side.y[rows], side.predictions[rows]))
+            for side, rows in ((self.champion, self._theirs[which]), (self.challenger, self.ours[which]))
+        )
+        return tuple(
+            DayLoss(day=day, rows=rows, champion=value, challenger=ours[day][1])
+            for day, (rows, value) in theirs.items()
+        )
+
+    def shared(
+        self, metrics: Callable[[Floats, Floats], Mapping[str, float | None]], which: Any
+    ) -> dict[str, SharedMetric]:
+        """Return both models' metrics, over some of the rows."""
+        theirs, ours = (
+            metrics(side.y[rows], side.predictions[rows])
+            for side, rows in ((self.champion, self._theirs[which]), (self.challenger, self.ours[which]))
+        )
+        count = len(self.ours[which])
+        return {
+            name: SharedMetric(champion=theirs.get(name), challenger=value, rows=count) for name, value in ours.items()
+        }
+
+    def flips(self, gate: StabilityGate) -> MetricValue:
+        """Return the share of rows on which the two would be acted on differently."""
+        theirs, ours = self.champion.predictions[self._theirs], self.challenger.predictions[self.ours]
+        task = self.challenger.files.schema_.task
+        if task == "binary":
+            differ = (theirs >= gate.threshold) != (ours >= gate.threshold)
+        elif task == "multiclass":
+            names = [
+                np.array(side.classes)[p.argmax(axis=1)]
+                for side, p in ((self.champion, theirs), (self.challenger, ours))
+            ]
+            differ = names[0] != names[1]
+        else:
+            differ = np.abs(ours - theirs) > gate.tolerance * np.abs(theirs)
+        return MetricValue(value=float(differ.mean()) if self.rows else None, rows=self.rows)
+
+
+def measures(ctx: Context, frame: FeatureFrame, challenger: Scored, common: Common | None) -> dict[str, Any]:
+    """Return the fields of a case that some gate of the spec, or the report, looks at.
+
+    Args:
+        ctx: the night.
+        frame: the challenger's features of the whole window.
+        challenger: on the hold-out.
+        common: it and the champion on the rows that both have scored; None where there is no champion that can be.
+    """
+    gates = ctx.pipeline.spec.gates
+    before = frames.of_days(frame, ctx.windows.fit.first, ctx.windows.stop.last)
+    wanted: dict[str, Any] = {
+        "intervals": _intervals(ctx, challenger, common),
+        "levels": _levels(ctx, challenger, before),
+        "health": _health(ctx, frame),
+        "served_days": _served(ctx) if any(isinstance(g, AgeGate) for g in gates) else None,
+        "baselines": _baselines(ctx, [g for g in gates if isinstance(g, BaselineGate)], challenger, before),
+    }
+    drift = [g for g in gates if isinstance(g, DriftGate)]
+    if drift:
+        wanted["drift"] = _drift(ctx, frame, challenger)
+    if any(g.predictions_at_most is not None for g in drift):
+        wanted["prediction_drift"] = _prediction_drift(ctx, frame, challenger)
+    if common:
+        wanted["slices"] = _slices([g for g in gates if isinstance(g, SlicesGate)], common)
+        wanted["shared"] = _shared(ctx, [g for g in gates if isinstance(g, SliceGapGate)], common)
+        wanted["flips"] = {g.key: common.flips(g) for g in gates if isinstance(g, StabilityGate)}
+    return wanted
+
+
+def values_of(table: pa.Table, column: str) -> Any:
+    """Return a slice column as texts."""
+    return np.array([str(v) for v in table[column].to_pylist()])
+
+
+def _intervals(ctx: Context, challenger: Scored, common: Common | None) -> dict[str, tuple[float, float]]:
+    task = ctx.pipeline.spec.target.task
+    found = metric_intervals(task, challenger.days, challenger.y, challenger.predictions)
+    if common:
+        champion = common.champion
+        theirs = metric_intervals(task, champion.days, champion.y, champion.predictions)
+        found |= {f"champion.{name}": interval for name, interval in theirs.items()}
+        for loss in LOSSES[task]:
+            interval = gain_interval([d.champion - d.challenger for d in common.paired(loss)])
+            found |= {f"gain.{loss}": interval} if interval else {}
+    return found
+
+
+def _levels(ctx: Context, challenger: Scored, before: pa.Table) -> dict[str, Level]:
+    """Return how high predictions and labels are: by class, or by value."""
+    y, past = challenger.y, ctx.services.trainer.labels(challenger.files, before)
+    task = challenger.files.schema_.task
+    if not len(y) or not len(past):
+        return {}
+    if task == "multiclass":
+        sides = {name: (challenger.predictions[:, i], y == i, past == i) for i, name in enumerate(challenger.classes)}
+    else:
+        sides = {"": (challenger.predictions, y, past)}
+    return {
+        name: Level(
+            predicted=float(p.mean()),
+            observed=float(now.mean()),
+            training=float(then.mean()),
+            spread=float(then.std()),
+            rows=len(now),
+            events=len(now) if task == "regression" else int(now.sum()),
+            continuous=task == "regression",
+        )
+        for name, (p, now, then) in sides.items()
+    }
+
+
+def _health(ctx: Context, frame: FeatureFrame) -> DataHealth:
+    night = ctx.night
+    assert night.snapshot
+    assert night.validate_
+    days, counts = np.unique(frame.table["dt"].to_numpy().astype("datetime64[D]"), return_counts=True)
+    newest = np.datetime64(ctx.windows.newest)
+    older = counts[days != newest]
+    return DataHealth(
+        partitions=night.snapshot.partitions,
+        quarantined=len(night.validate_.quarantined),
+        warnings=len(night.validate_.warnings),
+        rows=frame.landed,
+        unlabelled=frame.unlabelled,
+        newest_rows=int(counts[days == newest].sum()),
+        usual_rows=float(np.median(older)) if len(older) else 0.0,
+    )
+
+
+def _served(ctx: Context) -> int | None:
+    """Return the days from the newest one that the champion was judged by to tonight's cutoff."""
+    assert ctx.night.score
+    reign = ctx.night.score.reign
+    entry = next((e for e in turns.read(ctx.services, ctx.pipeline.name) if e.seq == reign), None)
+    return (ctx.night.request.cutoff - entry.judged_through).days if entry else None
+
+
+def _baselines(
+    ctx: Context, gates: list[BaselineGate], challenger: Scored, before: pa.Table
+) -> dict[str, dict[str, tuple[BaselineDay, ...]]]:
+    found: dict[str, dict[str, tuple[BaselineDay, ...]]] = {}
+    for gate in gates:
+        for name in gate.baselines:
+            predictions = _baseline(ctx, gate, name, challenger, before)
+            if predictions is not None:
+                found.setdefault(gate.key(name), {})[gate.loss] = _beaten(gate.loss, challenger, predictions)
+    return found
+
+
+def _baseline(ctx: Context, gate: BaselineGate, name: Baseline, challenger: Scored, before: pa.Table) -> Floats | None:
+    """Return what a baseline predicts for the hold-out; None where it has no day to learn from."""
+    if name == "recent":
+        import pyarrow.compute as pc  # noqa: PLC0415
+
+        days = ctx.windows.holdout.first.toordinal()
+        newest = type(ctx.windows.holdout.first).fromordinal(days - gate.recent_days)
+        before = before.filter(pc.greater_equal(before["dt"], newest))
+    if not before.num_rows:
+        return None
+    if name == "linear":
+        return ctx.services.trainer.linear(challenger.files, before, challenger.table)
+    past = ctx.services.trainer.labels(challenger.files, before)
+    rate = np.array([(past == i).mean() for i in range(len(challenger.classes))])
+    constant = rate if challenger.predictions.ndim > 1 else past.mean()
+    return np.broadcast_to(constant, challenger.predictions.shape)
+
+
+def _beaten(loss: Loss, challenger: Scored, predictions: Floats) -> tuple[BaselineDay, ...]:
+    theirs, ours = (
+        by_day(challenger.days, row_losses(loss, challenger.y, p)) for p in (predictions, challenger.predictions)
+    )
+    return tuple(
+        BaselineDay(day=day, rows=rows, baseline=value, challenger=ours[day][1])
+        for day, (rows, value) in theirs.items()
+    )
+
+
+def _slices(gates: list[SlicesGate], common: Common) -> dict[str, dict[str, dict[str, tuple[DayLoss, ...]]]]:
+    found: dict[str, dict[str, dict[str, tuple[DayLoss, ...]]]] = {}
+    for gate in gates:
+        values = values_of(common.challenger.table, gate.column)[common.ours]
+        for value in np.unique(values):
+            by_loss = found.setdefault(gate.column, {}).setdefault(str(value), {})
+            if gate.loss not in by_loss:
+                by_loss[gate.loss] = common.paired(gate.loss, values == value)
+    return found
+
+
+def _shared(ctx: Context, gates: list[SliceGapGate], common: Common) -> dict[str, SharedMetric]:
+    task = ctx.pipeline.spec.target.task
+    found: dict[str, SharedMetric] = {}
+    for column in sorted({gate.column for gate in gates if gate.margin is not None}):
+        values = values_of(common.challenger.table, column)[common.ours]
+        for value in np.unique(values):
+            both = common.shared(lambda y, p: ctx.services.trainer.metrics(task, y, p), values == value)
+            found |= {f"{name}[{column}={value}]": metric for name, metric in both.items()}
+    return found
+
+
+def _drift(ctx: Context, frame: FeatureFrame, challenger: Scored) -> dict[str, MetricValue]:
+    fit, rows = frames.of_days(frame, ctx.windows.fit.first, ctx.windows.fit.last), challenger.table.num_rows
+    return {
+        feature.name: MetricValue(value=_moved(fit[feature.name], challenger.table[feature.name]), rows=rows)
+        for feature in challenger.files.schema_.features
+    }
+
+
+def _moved(before: pa.ChunkedArray, after: pa.ChunkedArray) -> float | None:
+    """Return the stability index of one column."""
+    import pyarrow as pa  # noqa: PLC0415
+    import pyarrow.compute as pc  # noqa: PLC0415
+
+    if not len(before) or not len(after):
+        return None
+    kind = before.type.value_type if pa.types.is_dictionary(before.type) else before.type
+    if not (pa.types.is_string(kind) or pa.types.is_large_string(kind)):
+        return stability_index(*(side.cast(pa.float64(), safe=False).to_numpy() for side in (before, after)))
+    before, after = before.cast(pa.string()), after.cast(pa.string())
+    met = sorted(pc.value_counts(before.drop_null()).to_pylist(), key=lambda c: (-c["counts"], c["values"]))
+    bins = pa.array([c["values"] for c in met[:_CATEGORIES]], pa.string())
+    return index_of_counts(*(_categories(side, bins) for side in (before, after)))
+
+
+def _categories(values: pa.ChunkedArray, bins: pa.Array) -> Floats:
+    """Count texts by bin; the last two hold all other texts, and nulls."""
+    import pyarrow.compute as pc  # noqa: PLC0415
+
+    there = values.drop_null()
+    codes = pc.fill_null(pc.index_in(there, value_set=bins), len(bins)).to_numpy()
+    counts = np.bincount(codes, minlength=len(bins) + 1)
+    return np.append(counts, values.null_count).astype(np.float64)
+
+
+def _prediction_drift(ctx: Context, frame: FeatureFrame, challenger: Scored) -> MetricValue:
+    """Compare with the days on which early stopping watched: the trees were not grown on them."""
+    stop = frames.of_days(frame, ctx.windows.stop.first, ctx.windows.stop.last)
+    before, after = ctx.services.trainer.predict(challenger.files, stop), challenger.predictions
+    columns = [(before, after)] if after.ndim == 1 else [(before[:, i], after[:, i]) for i in range(after.shape[1])]
+    found = [stability_index(*pair) for pair in columns]
+    known = [index for index in found if index is not None]
+    return MetricValue(value=max(known) if known else None, rows=len(after))
