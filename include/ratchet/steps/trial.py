@@ -57,8 +57,11 @@ class TrialDay(Record):
     problem: str = ""  # why the day makes no evidence
 
 
-def gather(ctx: Context) -> Trial | None:
-    """Gather what tonight's evidence gates weigh; None where there are none, or no champion."""
+def gather(ctx: Context, *, fit: bool = True) -> Trial | None:
+    """Gather what tonight's evidence gates weigh; None where there are none, or no champion.
+
+    Without ``fit``, trial days that are not recorded are left out instead of made.
+    """
     score, cutoff = ctx.night.score, ctx.night.request.cutoff
     gates = [gate for gate in ctx.pipeline.spec.gates if isinstance(gate, EvidenceGate)]
     assert score
@@ -82,7 +85,7 @@ def gather(ctx: Context) -> Trial | None:
     days: tuple[TrialDay, ...] = ()
     serving = ""
     if cutoff >= head.judged_through:  # a night of the past adds nothing to the reign of now
-        days, serving = _trial_days(ctx, score.champion, lane, gates, head.judged_through)
+        days, serving = _trial_days(ctx, score.champion, lane, gates, head.judged_through, fit=fit)
     usual = _usual(ctx, score.champion)
     losses = dict.fromkeys(gate.loss for gate in gates)
     tried = {loss: _tried(days, loss, score.champion, usual) for loss in losses}
@@ -247,13 +250,21 @@ def _tried(
 
 
 def _trial_days(
-    ctx: Context, champion: ModelVersion, lane: Lane, gates: Sequence[EvidenceGate], judged_through: date
+    ctx: Context,
+    champion: ModelVersion,
+    lane: Lane,
+    gates: Sequence[EvidenceGate],
+    judged_through: date,
+    *,
+    fit: bool,
 ) -> tuple[tuple[TrialDay, ...], str]:
     """Return the trial's days in this reign, those that are missing made now; or why a recipe cannot be tried."""
     theirs, why = (ctx.pipeline, "") if lane == "refresh" else _recipe_of(ctx, champion)
     if theirs is None:
         return (), why
     there, earlier = _recorded(ctx, lane)
+    if not fit:
+        return tuple(day for day in there if day.day <= ctx.windows.newest), ""
     newest = ctx.windows.newest
     half = max(((ctx.windows.fit.last - ctx.windows.fit.first).days + 1) // 2, 1)
     reach = newest - timedelta(days=half - 1)  # so far back that half of the days to fit on are left
