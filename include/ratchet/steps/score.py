@@ -11,13 +11,15 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from ratchet.domain import layout
+from ratchet.domain.alerts import Alert
 from ratchet.domain.gates import LOSSES
-from ratchet.domain.ledger import reign, rollback_target
+from ratchet.domain.ledger import reign
 from ratchet.domain.losses import by_day, row_losses
 from ratchet.domain.night import DayScore, ScoredVersion, ScoreResult
 from ratchet.steps import frames, turns
 from ratchet.steps.champion import champion_version, problem_of, reconcile
 from ratchet.steps.recorded import recorded
+from ratchet.steps.watch import predecessor, standby, watch
 
 if TYPE_CHECKING:
     from ratchet.domain.models import ModelVersion
@@ -38,28 +40,29 @@ def _score(ctx: Context) -> ScoreResult:
     if champion is None or serves is None:
         ctx.say("no champion yet: nothing to score")
         return ScoreResult(champion=None, reign=0, versions=(), rows=0)
-    if not ctx.night.request.dry_run:
-        repaired = reconcile(services, name)
-        if repaired:
-            ctx.say(repaired)
-    target, _ = rollback_target(entries)
-    predecessor = target.version if target else None
+    repaired = None if ctx.night.request.dry_run else reconcile(services, name)
+    if repaired:
+        ctx.say(repaired)
+    shadows = {v.version: v for v in (standby(entries), predecessor(entries)) if v and v.version != champion.version}
     others = [
         v
         for v in services.registry.versions(name)
         if v.version != champion.version and v.cutoff < ctx.night.request.cutoff
     ]
-    newest = [v for v in others if v.version != predecessor][: ctx.pipeline.spec.league.size]
-    league = [champion, *(v for v in others if v.version == predecessor), *newest]
+    newest = [v for v in others if v.version not in shadows][: ctx.pipeline.spec.league.size]
+    league = [champion, *shadows.values(), *newest]
     done = {layout.scored_place(stored.uri) for stored in services.store.list(layout.evidence(name))}
     scored = [_score_version(ctx, v, done, champion=v.version == champion.version) for v in dict.fromkeys(league)]
-    return ScoreResult(
+    made = ScoreResult(
         champion=champion,
         reign=serves.seq,
         versions=tuple(s for s, _ in scored),
         rows=max((sum(day.rows for day in days) for _, days in scored), default=0),
         scores=tuple(day for _, days in scored for day in days),
+        repaired=repaired,
+        alerts=(Alert(kind="alias_moved", words=repaired, version=champion.version),) if repaired else (),
     )
+    return made if ctx.night.request.dry_run else watch(ctx, entries, made)
 
 
 def _score_version(
@@ -80,6 +83,8 @@ def _score_version(
         losses = {
             loss: by_day(days, row_losses(loss, y, predictions)) for loss in LOSSES[ctx.pipeline.spec.target.task]
         }
+        sides = {"predicted": predictions, "observed": y} if predictions.ndim == 1 else {}
+        means = {side: by_day(days, values) for side, values in sides.items()}
     except Exception as exc:  # noqa: BLE001  an old model may fail in ways of its own
         problem = problem_of(exc)
         return ScoredVersion(version=version.version, champion=champion, days=(), metrics={}, problem=problem), ()
@@ -90,6 +95,7 @@ def _score_version(
             run_key=version.run_key,
             rows=rows,
             losses={loss: by[day][1] for loss, by in losses.items()},
+            **{side: by[day][1] for side, by in means.items()},
         )
         for day, (rows, _) in next(iter(losses.values())).items()
     )

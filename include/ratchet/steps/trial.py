@@ -86,7 +86,7 @@ def gather(ctx: Context, *, fit: bool = True) -> Trial | None:
     serving = ""
     if cutoff >= head.judged_through:  # a night of the past adds nothing to the reign of now
         days, serving = _trial_days(ctx, score.champion, lane, gates, head.judged_through, fit=fit)
-    usual = _usual(ctx, score.champion)
+    usual = usual_differences(ctx, score.champion)
     losses = dict.fromkeys(gate.loss for gate in gates)
     tried = {loss: _tried(days, loss, score.champion, usual) for loss in losses}
     league = {loss: _league(ctx, scores, loss, score.champion, usual) for loss in losses}
@@ -209,7 +209,7 @@ def _sound(ctx: Context, version: ModelVersion) -> bool:
     return all(c.outcome in {Outcome.PASS, Outcome.NOT_APPLICABLE} for c in verdict.checks if c.kind != "evidence")
 
 
-def _usual(ctx: Context, champion: ModelVersion) -> dict[str, float]:
+def usual_differences(ctx: Context, champion: ModelVersion) -> dict[str, float]:
     """Return a fiftieth of the champion's own losses when it was evaluated: known before any day of its reign, as the bets need."""
     key = layout.step(ctx.pipeline.name, champion.run_key, "evaluate.json", dry_run=False)
     was: dict[Loss, float | None] = {}

@@ -1,0 +1,108 @@
+"""The watch over a champion that serves: with whom it is compared, and what sends it back."""
+
+from __future__ import annotations
+
+from math import isfinite
+from typing import TYPE_CHECKING, NamedTuple
+
+from ratchet.domain.ledger import TURNS, Champion, LedgerEntry, rollback_target
+from ratchet.domain.statistics import Evidence, detector, e_process
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from datetime import date
+
+    from ratchet.domain.gates import Loss
+    from ratchet.domain.night import DayScore
+    from ratchet.spec import Rollback
+
+
+class Guard(NamedTuple):
+    """Who would serve again, and whom it is compared with."""
+
+    standby: Champion
+    turns: tuple[LedgerEntry, ...]  # under watch, oldest first; of each day the last that was judged before it served
+    streak: bool  # the turns are refreshes that were not proved one by one
+
+
+def guard(entries: Sequence[LedgerEntry]) -> Guard | None:
+    """Return what is watched: a streak of refreshes against the last champion that was proved, else the champion against its
+    predecessor.
+    """  # noqa: D205  one sentence
+    turns = [entry for entry in entries if entry.action in TURNS and entry.champion]
+    refreshes = next((i for i, entry in enumerate(reversed(turns)) if entry.action != "refresh"), len(turns))
+    if 0 < refreshes < len(turns):
+        proved = turns[-refreshes - 1].champion
+        assert proved
+        return Guard(proved, tuple(turns[-refreshes:]), streak=True)
+    standby, _ = rollback_target(entries)
+    return Guard(standby, tuple(turns[-1:]), streak=False) if standby else None
+
+
+def differences(
+    watched: Guard, scores: Mapping[date, Mapping[int, DayScore]], loss: Loss, scale: float
+) -> tuple[Evidence, ...]:
+    """Return how much worse than the standby the champion of each day was, on the days since the watch began."""
+    found = []
+    for day, by in sorted(scores.items()):
+        served = next((e.champion for e in reversed(watched.turns) if e.judged_through < day), None)
+        ours, theirs = by.get(served.version) if served else None, by.get(watched.standby.version)
+        if ours and theirs and loss in ours.losses and loss in theirs.losses:
+            found.append(
+                Evidence(
+                    day=str(day),
+                    rows=ours.rows,
+                    champion=ours.version,
+                    challenger=theirs.version,
+                    difference=ours.losses[loss] - theirs.losses[loss],
+                    scale=scale,
+                )
+            )
+    return tuple(found)
+
+
+def proved_worse(rules: Rollback, watched: Guard, evidence: Sequence[Evidence], loss: Loss) -> str | None:
+    """Say, with the numbers, that the champion is worse than the standby on fresh labels, or None."""
+    if len({e.day for e in evidence}) < rules.min_days:
+        return None
+    since = f"over {len(evidence)} days up to {max(e.day for e in evidence)}"
+    if watched.streak:
+        state = detector(evidence, margin=0.0, alarms_per_quarter=rules.wrong_alarms_per_quarter)
+        if state.problem or state.crossed is None:
+            return None
+        return (
+            f"refreshed models are worse by {loss} than version {watched.standby.version}, the last that was proved: "
+            f"R reached {state.threshold:.0f} on {state.crossed} and is {state.value:.3g} {since}"
+        )
+    worse = e_process(evidence, margin=0.0)
+    if worse.problem or worse.better < rules.evidence:
+        return None
+    return (
+        f"version {evidence[-1].champion} is worse by {loss} than its predecessor, version {watched.standby.version}: "
+        f"E = {worse.better:.3g} of {rules.evidence:g} {since}"
+    )
+
+
+def out_of_bounds(rules: Rollback, day: DayScore) -> str | None:
+    """Say, with the numbers, which hard bound a day's predictions have left, or None."""
+    predicted, observed, where = day.predicted, day.observed, f"on {day.day} ({day.rows} rows)"
+    if not all(isfinite(loss) for loss in day.losses.values()) or (predicted is not None and not isfinite(predicted)):
+        return f"version {day.version} gave predictions that are no finite numbers {where}"
+    if predicted is None or observed is None:
+        return None
+    if rules.base_rate and not rules.base_rate[0] <= predicted <= rules.base_rate[1]:
+        low, high = rules.base_rate
+        return f"the mean prediction of version {day.version} {where} is {predicted:.4g}, outside [{low:g}, {high:g}] (rollback.base_rate)"
+    if rules.calibration and observed and not rules.calibration[0] <= predicted / observed <= rules.calibration[1]:
+        low, high = rules.calibration
+        return (
+            f"mean prediction over mean label of version {day.version} {where} is {predicted / observed:.4g}, "
+            f"outside [{low:g}, {high:g}] (rollback.calibration)"
+        )
+    return None
+
+
+def newest(scores: Sequence[DayScore], version: int, min_rows: int) -> DayScore | None:
+    """Return a version's newest day that has rows enough to be judged by itself."""
+    days = [day for day in scores if day.version == version and day.rows >= min_rows]
+    return max(days, key=lambda day: day.day, default=None)
