@@ -10,17 +10,32 @@ import json
 import os
 from datetime import date
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import Field, StrictBool, StrictFloat, StrictInt, ValidationError, field_validator, model_validator
 
-from ratchet.domain.gates import LOSSES, METRICS, BoundGate, ChampionGate, EvidenceGate, Gate, Loss
+from ratchet.domain.gates import (
+    LOSSES,
+    METRICS,
+    BaselineGate,
+    BoundGate,
+    ChampionGate,
+    DriftGate,
+    EvidenceGate,
+    Gate,
+    Loss,
+    SliceGapGate,
+    SlicesGate,
+)
 from ratchet.domain.models import Task
 from ratchet.domain.records import Record, digest
 from ratchet.domain.snapshots import SourceFormat
 from ratchet.domain.windows import Span, Windows, windows
 from ratchet.errors import PipelineUnknown, Problem, SpecInvalid
 from ratchet.wording import problems, read_yaml
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 Identifier = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,62}$")]
 
@@ -327,28 +342,9 @@ class PipelineSpec(Record):
 
     @model_validator(mode="after")
     def _gates_fit_task(self) -> PipelineSpec:
-        task = self.target.task
         for i, gate in enumerate(self.gates):
-            if isinstance(gate, BoundGate) and gate.metric not in METRICS[task]:
-                raise ValueError(
-                    f"gates[{i}].metric: {gate.metric} is no metric of a {task} task; there are: {', '.join(METRICS[task])}"
-                )
-            if isinstance(gate, ChampionGate | EvidenceGate) and gate.loss not in LOSSES[task]:
-                raise ValueError(
-                    f"gates[{i}].loss: {gate.loss} is no loss of a {task} task; there are: {', '.join(LOSSES[task])}"
-                )
-            if (
-                isinstance(gate, BoundGate)
-                and gate.slice
-                and gate.slice.partition("=")[0] not in self.evaluation.slices
-            ):
-                raise ValueError(
-                    f"gates[{i}].slice: {gate.slice!r} is not `column=value` with a column of evaluation.slices"
-                )
-            if isinstance(gate, ChampionGate) and gate.min_days > self.window.holdout_days:
-                raise ValueError(
-                    f"gates[{i}].min_days: {gate.min_days} days can never be had of window.holdout_days: {self.window.holdout_days}"
-                )
+            for key, wrong in _misfits(self, gate):
+                raise ValueError(f"gates[{i}].{key}: {wrong}")
         if not any(isinstance(gate, BoundGate) for gate in self.gates):
             raise ValueError(
                 "gates: at least one gate of kind 'bound' is needed; without a champion nothing else could refuse a model"
@@ -383,6 +379,26 @@ class PipelineSpec(Record):
         """Return the days of a side table that the night reads: up to the cutoff, never later."""
         whole = self.windows(cutoff).whole
         return Span(first=date.fromordinal(whole.first.toordinal() - table.days_before), last=whole.last)
+
+
+def _misfits(spec: PipelineSpec, gate: Gate) -> Iterator[tuple[str, str]]:
+    """Yield each key of a gate that does not fit the rest of the spec, and why."""
+    task, slices = spec.target.task, spec.evaluation.slices
+    if isinstance(gate, BoundGate | SliceGapGate) and gate.metric not in METRICS[task]:
+        yield "metric", f"{gate.metric} is no metric of a {task} task; there are: {', '.join(METRICS[task])}"
+    if isinstance(gate, ChampionGate | EvidenceGate | SlicesGate | BaselineGate) and gate.loss not in LOSSES[task]:
+        yield "loss", f"{gate.loss} is no loss of a {task} task; there are: {', '.join(LOSSES[task])}"
+    if isinstance(gate, BoundGate) and gate.slice and gate.slice.partition("=")[0] not in slices:
+        yield "slice", f"{gate.slice!r} is not `column=value` with a column of evaluation.slices"
+    if isinstance(gate, SlicesGate | SliceGapGate) and gate.column not in slices:
+        yield "column", f"{gate.column!r} is no column of evaluation.slices; there are: {', '.join(slices) or 'none'}"
+    days, holdout = spec.window.days, spec.window.holdout_days
+    if isinstance(gate, ChampionGate | SlicesGate | BaselineGate) and gate.min_days > holdout:
+        yield "min_days", f"{gate.min_days} days can never be had of window.holdout_days: {holdout}"
+    if isinstance(gate, BaselineGate) and "recent" in gate.baselines and gate.recent_days > days - holdout:
+        yield "recent_days", f"there are {days - holdout} days before the hold-out, found {gate.recent_days}"
+    if isinstance(gate, DriftGate) and (both := sorted(set(gate.features) & set(gate.ignore))):
+        yield "ignore", f"{', '.join(both)} cannot be looked at and ignored"
 
 
 _DECIDES_NOTHING = {

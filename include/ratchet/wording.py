@@ -179,7 +179,9 @@ def _is_model(annotation: Any) -> bool:
 
 
 def _fields(place: Any) -> list[str]:
-    return sorted({name for m in _alternatives(place) if _is_model(m) for name in m.model_fields})
+    """Return the fields of a place; of one that has a choice of models, those that each of them has."""
+    models = [set(m.model_fields) for m in _alternatives(place) if _is_model(m)]
+    return sorted(set.intersection(*models)) if models else []
 
 
 def _choices(place: Any) -> list[str]:

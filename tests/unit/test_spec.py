@@ -145,12 +145,12 @@ def test_a_misspelt_key(key, value, message):
         (
             "gates.0.kind",
             "bond",
-            "gates[0].kind: found 'bond'; did you mean 'bound'? choices: bound, champion, evidence",
+            "gates[0].kind: found 'bond'; did you mean 'bound'? choices: bound, champion, evidence,",
         ),
         (
             "gates.0",
             {"metric": "auc"},
-            "gates[0].kind: is missing; there are: metric; choices: bound, champion, evidence",
+            "gates[0].kind: is missing; there are: metric; choices: bound, champion, evidence,",
         ),
         ("gates.0.metric", "aucc", "gates[0].metric: found 'aucc'; did you mean 'auc'? choices: auc, pr_auc,"),
         ("validation.on_critical", "ignore", "validation.on_critical: found 'ignore'; choices: quarantine, reject"),
@@ -209,7 +209,7 @@ def test_a_value_that_is_no_choice(key, value, message):
         ("training.params", "deep", "training.params: expected keys and values, found 'deep'"),
         ("gates", [], "gates: the list needs at least 1, found none: What a challenger must pass; all of them must."),
         ("gates", {"auc": 0.6}, "gates: expected a list, such as [a, b], found keys and values (auc)"),
-        ("gates.0", "auc", "gates[0]: expected keys and values of at_least,"),
+        ("gates.0", "auc", "gates[0]: expected keys and values of kind, found 'auc'"),
     ],
 )
 def test_a_wrong_value(key, value, message):
@@ -264,6 +264,47 @@ def test_a_missing_key_is_described(key, words):
             "gates[0].slice: 'origin=JFK' is not `column=value` with a column of evaluation.slices",
         ),
         ("gates.1.min_days", 6, "gates[1].min_days: 6 days can never be had of window.holdout_days: 5"),
+        (
+            "gates.1",
+            {"kind": "slices", "column": "origin", "loss": "brier"},
+            "gates[1].column: 'origin' is no column of evaluation.slices; there are: none",
+        ),
+        (
+            "gates.1",
+            {"kind": "slice_gap", "column": "origin", "metric": "mae", "at_most": 1},
+            "gates[1].metric: mae is no metric of a binary task; there are: auc,",
+        ),
+        (
+            "gates.1",
+            {"kind": "slice_gap", "column": "origin", "metric": "auc"},
+            "gates[1]: give at_most, margin or both",
+        ),
+        (
+            "gates.1",
+            {"kind": "baseline", "loss": "absolute_error"},
+            "gates[1].loss: absolute_error is no loss of a binary task; there are: log_loss, brier, zero_one",
+        ),
+        (
+            "gates.1",
+            {"kind": "baseline", "loss": "brier", "recent_days": 16},
+            "gates[1].recent_days: there are 15 days before the hold-out, found 16",
+        ),
+        (
+            "gates.1",
+            {"kind": "drift", "features": ["x", "z"], "ignore": ["z"]},
+            "gates[1].ignore: z cannot be looked at and ignored",
+        ),
+        ("gates.1", {"kind": "cost"}, "gates[1]: give at least one of artifact_mib, latency_ms and memory_mib"),
+        (
+            "gates.1",
+            {"kind": "calibration", "at_least": 2.0},
+            "gates[1]: at_least 2 must be less than at_most 1.25",
+        ),
+        (
+            "gates.1",
+            {"kind": "health", "volume": [2.0, 0.5]},
+            "gates[1].volume: expected two finite numbers, not negative, the smaller first",
+        ),
         ("gates", [{"kind": "champion", "loss": "brier"}], "gates: at least one gate of kind 'bound' is needed"),
         ("gates.0.at_most", 1, "gates[0]: give exactly one of at_least and at_most"),
         ("window.stop_days", 15, "window: holdout_days + stop_days = 20 leave nothing of 20 days to fit on"),
