@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Self
 
 import typer
 
-from ratchet.cli.connect import use_stack
+from ratchet.cli.connect import connect, use_stack
 from ratchet.cli.night import Home, Json, Name
 from ratchet.cli.show import coloured, console, print_json, say
 from ratchet.errors import UsageError
@@ -20,34 +20,32 @@ from ratchet.errors import UsageError
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from ratchet.domain.checks import Outcome
     from ratchet.domain.policies import Period, Replayed, Turn
     from ratchet.settings import Settings
     from ratchet.spec import Pipeline
     from ratchet.steps.context import Services
+    from ratchet.steps.whatif import WhatIf
 
 _LISTED = 8  # false refusals on the terminal; the page has all of them
 
-From = Annotated[datetime, typer.Option("--from", formats=["%Y-%m-%d"], help="The first night.")]
-To = Annotated[datetime, typer.Option("--to", formats=["%Y-%m-%d"], help="The last day; data up to it is used.")]
-Gates = Annotated[
-    Path | None,
-    typer.Option("--gates", help="YAML file with a list `gates:`, which takes the place of the spec's."),
-]
+_DAY = ["%Y-%m-%d"]
+_GATES = "YAML file with a list `gates:`, which takes the place of the spec's."
 
 
 def add_to(app: typer.Typer) -> None:
     """Add the commands."""
-    for command in (replay,):
+    for command in (replay, whatif):
         app.command()(command)
 
 
 def replay(  # noqa: PLR0913  a command's options
     pipeline: Name,
-    first: From,
-    last: To,
     *,
+    first: Annotated[datetime, typer.Option("--from", formats=_DAY, help="The first night.")],
+    last: Annotated[datetime, typer.Option("--to", formats=_DAY, help="The last day; data up to it is used.")],
     every: Annotated[int, typer.Option("--every", min=1, help="Days from one night to the next.")] = 1,
-    gates: Gates = None,
+    gates: Annotated[Path | None, typer.Option("--gates", help=_GATES)] = None,
     jobs: Annotated[
         int | None, typer.Option("--jobs", min=1, help="Processes; by default as many as there are processors.")
     ] = None,
@@ -91,6 +89,63 @@ def replay(  # noqa: PLR0913  a command's options
         return
     _tell(replayed)
     say(f"[dim]page: {written}; the nights are kept in {kept}, so that the same replay goes on where it was[/dim]")
+
+
+def whatif(
+    pipeline: Name,
+    *,
+    gates: Annotated[Path, typer.Option("--gates", help=_GATES)],
+    first: Annotated[datetime | None, typer.Option("--from", formats=_DAY, help="The first night.")] = None,
+    last: Annotated[datetime | None, typer.Option("--to", formats=_DAY, help="The last night.")] = None,
+    home: Home = None,
+    as_json: Json = False,
+) -> None:
+    """Judge recorded nights by other gates, without training, and list those whose verdict would have been another."""
+    from ratchet.steps.whatif import whatif as judge_again
+
+    loaded = _with_gates(pipeline, home, gates)
+    found = judge_again(loaded, connect(), first.date() if first else None, last.date() if last else None)
+    if as_json:
+        flips = [night.model_dump(mode="json") for night in found.flips]
+        print_json({**found.model_dump(mode="json"), "flips": flips, "counts": _verdicts(found)})
+        return
+    _tell_whatif(found)
+
+
+def _tell_whatif(found: WhatIf) -> None:
+    from rich.markup import escape
+
+    counts = ", ".join(f"{n} {was_would}" for was_would, n in _verdicts(found).items())
+    say(
+        f"[bold]{found.pipeline}[/bold]: {len(found.nights)} recorded nights, {len(found.flips)} would flip ({counts or 'none'})"
+    )
+    if found.without_verdict:
+        say(f"[dim]{found.without_verdict} nights ended before they were judged[/dim]")
+    if found.unreadable:
+        say(f"[yellow]{found.unreadable} records were written by another version and cannot be read[/yellow]")
+    for night in found.flips:
+        version = f" v{night.version}" if night.version else ""
+        against = f" against v{night.champion}" if night.champion else ", no champion yet"
+        say(f"[bold]{night.cutoff}[/bold]{version}{against}: {_verdict(night.was)} → {_verdict(night.would)}")
+        say(f"  then: {escape('; '.join(night.reasons))}")
+        say(f"  now:  {escape('; '.join(night.would_reasons))}")
+    say(
+        "[dim]Each night is judged against the champion that served it then. What would have followed from another decision "
+        "is not played on; `ratchet replay` does that.[/dim]"
+    )
+
+
+def _verdicts(found: WhatIf) -> dict[str, int]:
+    """Count nights by both verdicts."""
+    counts: dict[str, int] = {}
+    for night in found.nights:
+        both = f"{night.was} → {night.would}" if night.flips else f"still {night.was}"
+        counts[both] = counts.get(both, 0) + 1
+    return counts
+
+
+def _verdict(outcome: Outcome) -> str:
+    return coloured(outcome.lower())
 
 
 def _world(found: Settings, pipeline: Pipeline, base: Path, key: str, name: str) -> Services:
@@ -198,7 +253,7 @@ def _tell(found: Replayed) -> None:
         say("no night made a champion, so there is nothing to compare")
         return
     table = Table(title=f"{found.loss} (lower is better) and {found.metric} of what served, by policy")
-    for name in ("", "days", "rows", *found.total.policies):
+    for name in ("", "days", "rows", *found.total.policies, "retraining saved"):
         table.add_column(name, justify="left" if not name else "right")
     for period in (*found.months, found.total):
         if period is found.total:
@@ -218,8 +273,8 @@ def _tell(found: Replayed) -> None:
 
 
 def _row(period: Period) -> tuple[str, ...]:
-    figures = (f"{f.loss:.4f}  {'–' if f.metric is None else f'{f.metric:.4f}'}" for f in period.policies.values())
-    return period.name, str(period.days), f"{period.rows:,}", *figures
+    figures = (f"{f.loss:.4f} {'–' if f.metric is None else f'{f.metric:.3f}'}" for f in period.policies.values())
+    return period.name, str(period.days), f"{period.rows:,}", *figures, f"{period.saved:+.4f}"
 
 
 def _sum(found: Replayed, *, held: bool) -> float:

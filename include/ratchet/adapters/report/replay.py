@@ -31,6 +31,7 @@ MEANING: dict[PolicyName, str] = {
     BY_DAY: "for each day the best version that there was before it; luck included, so nobody can reach it",
 }
 _LISTED = 200  # rows of a table
+_TICKS = 12  # of an axis of months
 
 
 class _Change(NamedTuple):
@@ -73,8 +74,9 @@ def _figures(found: Replayed) -> Iterator[Figure]:
 
 def _by_month(found: Replayed, title: str, value: Callable[[Figures], float], note: str) -> Figure:
     values = [value(f) for month in found.months for f in month.policies.values()]
-    ticks = tuple((i + 0.5, month.name[2:]) for i, month in enumerate(found.months))
-    plot = Plot(Axis(0, max(len(ticks), 1), ticks), axis(min(values), max(values)))
+    every = -(-len(found.months) // _TICKS)
+    ticks = tuple((i + 0.5, _month(month.name)) for i, month in enumerate(found.months) if i % every == 0)
+    plot = Plot(Axis(0, len(found.months), ticks), axis(min(values), max(values)))
     for name, style in reversed(STYLES.items()):
         xs = [i + 0.5 for i in range(len(found.months))]
         ys = [value(month.policies[name]) for month in found.months]
@@ -82,6 +84,12 @@ def _by_month(found: Replayed, title: str, value: Callable[[Figures], float], no
         for x, y, month in zip(xs, ys, found.months, strict=True):
             plot.dot(x, y, style, f"{month.name}, {name}: {number(y)} over {month.rows:,} rows", radius=2.5)
     return Figure(title, plot.svg(f"{title}, for every policy"), tuple((s, n) for n, s in STYLES.items()), note)
+
+
+def _month(name: str) -> str:
+    """Write a month for an axis: its number, and the year where one begins."""
+    year, _, month = name.partition("-")
+    return year if month == "01" else month
 
 
 def _against_never(found: Replayed) -> Figure:

@@ -1,0 +1,270 @@
+"""What if: recorded nights judged by other gates, from what they left behind. Nothing is trained, and nothing is written.
+
+Each night is judged against the champion that served it then. What would have followed from another decision is not played
+on: another champion would have met other challengers, which only a replay can tell.
+"""
+
+from __future__ import annotations
+
+import io
+from datetime import date
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from pydantic import ValidationError
+
+from ratchet.domain import layout
+from ratchet.domain.case import DayLoss, MetricValue
+from ratchet.domain.checks import Outcome
+from ratchet.domain.gates import (
+    AgeGate,
+    BaselineGate,
+    BaseRateGate,
+    BoundGate,
+    CalibrationGate,
+    ChampionGate,
+    CostGate,
+    DriftGate,
+    EvidenceGate,
+    HealthGate,
+    SliceGapGate,
+    SlicesGate,
+    StabilityGate,
+)
+from ratchet.domain.losses import by_day, row_losses
+from ratchet.domain.night import Night
+from ratchet.domain.records import Record
+from ratchet.domain.verdict import SMOKE_TEST, judge
+from ratchet.errors import ObjectNotFound
+from ratchet.steps import trial
+from ratchet.steps.context import Context
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
+
+    from ratchet.domain.case import CaseForPromotion
+    from ratchet.domain.evidence import Trial
+    from ratchet.domain.gates import Gate
+    from ratchet.domain.verdict import Verdict
+    from ratchet.ports import Floats
+    from ratchet.spec import Pipeline
+    from ratchet.steps.context import Services
+
+
+class Judged(Record):
+    """One night under the gates of then and under others."""
+
+    cutoff: date
+    run_key: str
+    version: int | None  # its challenger
+    champion: int | None  # who served then
+    was: Outcome
+    reasons: tuple[str, ...]
+    would: Outcome
+    would_reasons: tuple[str, ...]
+
+    @property
+    def flips(self) -> bool:
+        """Whether the verdict would have been another."""
+        return self.was is not self.would
+
+
+class WhatIf(Record):
+    """All nights that were judged, oldest first."""
+
+    pipeline: str
+    gates: tuple[str, ...]
+    nights: tuple[Judged, ...]
+    without_verdict: int  # nights that ended before they were judged
+    unreadable: int  # records that another version of Ratchet wrote differently
+
+    @property
+    def flips(self) -> tuple[Judged, ...]:
+        """The nights whose verdict would have been another."""
+        return tuple(night for night in self.nights if night.flips)
+
+
+def whatif(pipeline: Pipeline, services: Services, first: date | None = None, last: date | None = None) -> WhatIf:
+    """Judge the recorded nights of a range by the pipeline's gates; dry runs are left out."""
+    judged, without, unreadable = [], 0, 0
+    for stored in services.store.list(layout.nights(pipeline.name)):
+        try:
+            night = Night.model_validate_json(services.store.get(stored.uri))
+        except ValidationError:
+            unreadable += 1
+            continue
+        cutoff = night.request.cutoff
+        if night.request.dry_run or (first and cutoff < first) or (last and cutoff > last):
+            continue
+        if night.gate is None or night.evaluate is None:
+            without += 1
+        else:
+            judged.append(_again(Context(pipeline=pipeline, night=night, services=services), night.gate.verdict))
+    return WhatIf(
+        pipeline=pipeline.name,
+        gates=tuple(gate.name for gate in pipeline.spec.gates),
+        nights=tuple(sorted(judged, key=lambda night: night.cutoff)),
+        without_verdict=without,
+        unreadable=unreadable,
+    )
+
+
+def _again(ctx: Context, was: Verdict) -> Judged:
+    night, gates = ctx.night, ctx.pipeline.spec.gates
+    assert night.evaluate
+    case, missing = _completed(ctx, night.evaluate.case, gates)
+    tried = next((check for check in was.checks if SMOKE_TEST in {check.kind, check.name}), None)
+    would = judge(case.model_copy(update={"smoke": tried}), gates)
+    version = night.register_.version if night.register_ else None
+    return Judged(
+        cutoff=night.request.cutoff,
+        run_key=night.run_key or "",
+        version=version.version if version else None,
+        champion=night.score.champion.version if night.score and night.score.champion else None,
+        was=was.outcome,
+        reasons=was.reasons,
+        would=would.outcome,
+        would_reasons=(*would.reasons, *missing),
+    )
+
+
+def _completed(ctx: Context, case: CaseForPromotion, gates: tuple[Gate, ...]) -> tuple[CaseForPromotion, list[str]]:
+    """Add to a night's case what it did not need then and its stored predictions can tell; say what they cannot."""
+    predictions = _Predictions(ctx)
+    missing = []
+    for gate in gates:
+        case = _recomputed(ctx, case, gate, predictions)
+        if not _has(gate, case):
+            missing.append(f"{gate.name}: the night has not recorded what this needs, nor can its predictions tell")
+    gathered, why = _trial(ctx, case, [gate for gate in gates if isinstance(gate, EvidenceGate)])
+    return case.model_copy(update={"trial": gathered}), missing + ([why] if why else [])
+
+
+def _recomputed(ctx: Context, case: CaseForPromotion, gate: Gate, predictions: _Predictions) -> CaseForPromotion:
+    """Add to a case what one gate needs and the predictions tell."""
+    if isinstance(gate, BoundGate) and not gate.slice and gate.metric not in case.metrics:
+        value = predictions.metric(ctx, gate.metric)
+        return case.model_copy(update={"metrics": {**case.metrics, gate.metric: value}}) if value else case
+    if isinstance(gate, ChampionGate) and case.champion and gate.loss not in case.paired:
+        return case.model_copy(update={"paired": {**case.paired, gate.loss: predictions.paired(gate)}})
+    if isinstance(gate, StabilityGate) and case.champion and gate.key not in case.flips:
+        flips = predictions.flips(gate, ctx.pipeline.spec.target.task)
+        return case.model_copy(update={"flips": {**case.flips, gate.key: flips}}) if flips else case
+    return case
+
+
+class _Sides(NamedTuple):
+    """Both models on the hold-out."""
+
+    days: Any
+    y: Floats
+    challenger: Floats
+    champion: Floats | None  # NaN on rows that it had seen
+
+
+class _Predictions:
+    """The predictions that a night has stored, read when they are needed first."""
+
+    def __init__(self, ctx: Context) -> None:
+        self._ctx = ctx
+        self._read: _Sides | None = None
+        self._gone = False
+
+    def metric(self, ctx: Context, name: str) -> MetricValue | None:
+        """Return a metric of the challenger."""
+        if (sides := self._sides()) is None:
+            return None
+        found = ctx.services.trainer.metrics(ctx.pipeline.spec.target.task, sides.y, sides.challenger)
+        return MetricValue(value=found.get(name), rows=len(sides.y))
+
+    def paired(self, gate: ChampionGate) -> tuple[DayLoss, ...]:
+        """Return both models' daily losses over the rows that both have scored."""
+        if (sides := self._both()) is None or sides.champion is None:
+            return ()
+        ours = by_day(sides.days, row_losses(gate.loss, sides.y, sides.challenger))
+        theirs = by_day(sides.days, row_losses(gate.loss, sides.y, sides.champion))
+        return tuple(
+            DayLoss(day=day, rows=rows, champion=theirs[day][1], challenger=loss) for day, (rows, loss) in ours.items()
+        )
+
+    def flips(self, gate: StabilityGate, task: str) -> MetricValue | None:
+        """Return the share of decisions that differ."""
+        if (sides := self._both()) is None or sides.champion is None or not len(sides.y):
+            return None
+        ours, theirs = sides.challenger, sides.champion
+        if task == "regression":
+            differ = np.abs(ours - theirs) > gate.tolerance * np.abs(theirs)
+        elif task == "binary":
+            differ = (ours >= gate.threshold) != (theirs >= gate.threshold)
+        else:
+            differ = ours.argmax(axis=1) != theirs.argmax(axis=1)
+        return MetricValue(value=float(differ.mean()), rows=len(differ))
+
+    def _both(self) -> _Sides | None:
+        """Return the rows that both have scored."""
+        sides = self._sides()
+        if sides is None or sides.champion is None:
+            return None
+        here = np.isfinite(sides.champion if sides.champion.ndim == 1 else sides.champion.sum(axis=1))
+        return _Sides(sides.days[here], sides.y[here], sides.challenger[here], sides.champion[here])
+
+    def _sides(self) -> _Sides | None:
+        if self._read is None and not self._gone:
+            assert self._ctx.night.evaluate
+            try:
+                table = pq.read_table(io.BytesIO(self._ctx.services.store.get(self._ctx.night.evaluate.predictions)))
+            except (ObjectNotFound, pa.ArrowInvalid):
+                self._gone = True
+                return None
+            champion = _column(table["champion"]) if "champion" in table.column_names else None
+            days = table["dt"].to_numpy().astype("datetime64[D]")
+            self._read = _Sides(days, table["label"].to_numpy(), _column(table["challenger"]), champion)
+        return self._read
+
+
+def _column(column: pa.ChunkedArray) -> Floats:
+    values = column.to_pylist()
+    width = next((len(v) for v in values if isinstance(v, list)), 0)
+    nothing = [np.nan] * width if width else np.nan
+    return np.array([nothing if v is None else v for v in values], dtype=np.float64)
+
+
+_NEEDS: dict[type, Callable[[Any, CaseForPromotion], bool]] = {
+    SlicesGate: lambda gate, case: not case.champion or gate.column in case.slices,
+    SliceGapGate: lambda gate, case: any(key.startswith(f"{gate.metric}[{gate.column}=") for key in case.metrics),
+    BaselineGate: lambda gate, case: all(gate.key(name) in case.baselines for name in gate.baselines),
+    CalibrationGate: lambda _, case: bool(case.levels),
+    BaseRateGate: lambda _, case: bool(case.levels),
+    StabilityGate: lambda gate, case: not case.champion or gate.key in case.flips,
+    DriftGate: lambda _, case: bool(case.drift),
+    CostGate: lambda _, case: case.cost is not None,
+    HealthGate: lambda _, case: case.health is not None,
+    AgeGate: lambda _, case: not case.champion or case.served_days is not None,
+}
+
+
+def _has(gate: Gate, case: CaseForPromotion) -> bool:
+    """Say whether a case holds what a gate looks at; without it the gate is UNDECIDED."""
+    needs = _NEEDS.get(type(gate))
+    return needs is None or needs(gate, case)
+
+
+def _trial(ctx: Context, case: CaseForPromotion, proofs: list[EvidenceGate]) -> tuple[Trial | None, str]:
+    """Return the evidence as it stood that night: as recorded, or put together from the stored days without fitting any model."""
+    recorded = case.trial
+    if not proofs or not case.champion or case.champion_problem:
+        return recorded, ""
+    fleets = recorded.fleets if recorded else {}
+    strange = next((proof.fleet for proof in proofs if proof.fleet and proof.fleet not in fleets), None)
+    if strange:
+        return None, f"where fleet {strange} stood that night was not recorded"
+    if recorded and all(recorded.automatic(proof) or proof.loss in recorded.evidence for proof in proofs):
+        return recorded, ""
+    try:
+        found = trial.gather(ctx, fit=False)
+    except (ObjectNotFound, ValidationError) as exc:
+        return None, f"the stored evidence cannot be read: {str(exc)[:200]}"
+    return found.model_copy(update={"fleets": fleets}) if found else None, ""
