@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from ratchet.adapters.mlflow import MlflowRegistry
 from ratchet.adapters.s3 import S3Store
 from ratchet.cli import main
 
@@ -64,7 +65,10 @@ class World:
 
 @pytest.fixture
 def world(stack: Embedded, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> World:
-    """A fresh bucket and a fresh cache."""
+    """A fresh bucket, a fresh cache, and a registry that remembers no ledger of another bucket."""
+    client = MlflowRegistry(stack.environment["MLFLOW_TRACKING_URI"], tmp_path).client
+    for model in client.search_registered_models():
+        client.delete_registered_model(model.name)
     bucket, cache = f"test-{uuid.uuid4().hex[:20]}", tmp_path / "cache"
     environment = {**stack.environment, "RATCHET_BUCKET": bucket, "RATCHET_CACHE": str(cache)}
     return World(environment, S3Store(stack.environment["RATCHET_S3_ENDPOINT"], bucket, cache), capsys)

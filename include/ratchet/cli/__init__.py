@@ -11,14 +11,16 @@ import sys
 
 import typer
 
-from ratchet.cli import actions, demo, night, replay, stack
+from ratchet.cli import actions, demo, history, ledger, night, replay, stack
 from ratchet.errors import RatchetError
 
 app = typer.Typer(
     no_args_is_help=True, add_completion=False, help=__doc__, pretty_exceptions_enable=False, rich_markup_mode="rich"
 )
 night.add_to(app)
+history.add_to(app)
 actions.add_to(app)
+ledger.add_to(app)
 replay.add_to(app)
 stack.add_to(app)
 demo.add_to(app)

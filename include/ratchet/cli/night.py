@@ -12,7 +12,7 @@ from typing import Annotated, Any
 import typer
 
 from ratchet.cli.connect import connect, connect_for
-from ratchet.cli.show import Watch, coloured, console, night_json, print_json, say, tell
+from ratchet.cli.show import Watch, night_json, print_json, say, tell
 from ratchet.errors import RatchetError, SpecInvalid, UsageError
 
 Home = Annotated[
@@ -29,7 +29,7 @@ Name = Annotated[str, typer.Argument(help="The pipeline's name.", metavar="PIPEL
 
 def add_to(app: typer.Typer) -> None:
     """Add the commands."""
-    for command in (run, champion, history, reconcile, check, schema):
+    for command in (run, champion, reconcile, check, schema):
         app.command()(command)
 
 
@@ -98,9 +98,10 @@ def champion(pipeline: Name, *, home: Home = None, as_json: Json = False) -> Non
     from rich.markup import escape
 
     from ratchet.domain.ledger import champion_of, frozen, reign
+    from ratchet.steps import turns
 
     services = connect_for(pipeline, home)
-    entries = services.ledger.entries(pipeline)
+    entries = turns.look(services, pipeline)
     served, since, freeze = champion_of(entries), reign(entries), frozen(entries, datetime.now(UTC).date())
     held = freeze.model_dump(mode="json", include={"seq", "actor", "reason", "at", "until"}) if freeze else None
     if freeze and not as_json:
@@ -128,34 +129,6 @@ def champion(pipeline: Name, *, home: Home = None, as_json: Json = False) -> Non
         say(
             f"[yellow]the MLflow alias names version {alias}; the next night, or `ratchet reconcile {pipeline}`, sets it right[/yellow]"
         )
-
-
-def history(
-    pipeline: Name,
-    *,
-    limit: Annotated[int, typer.Option(help="At most so many nights.")] = 30,
-    home: Home = None,
-    as_json: Json = False,
-) -> None:
-    """List nights and how they ended, newest first, and the ledger."""
-    from ratchet.steps.history import nights
-
-    services = connect_for(pipeline, home)
-    found, entries = nights(services, pipeline, limit), services.ledger.entries(pipeline)
-    if as_json:
-        listed = [night_json(n) for n in found]
-        print_json({"pipeline": pipeline, "nights": listed, "ledger": [e.model_dump(mode="json") for e in entries]})
-        return
-    from rich.markup import escape
-    from rich.table import Table
-
-    table = Table("cutoff", "outcome", "version", "rows", "why", title=f"{pipeline}: {len(entries)} ledger entries")
-    for n in found:
-        version = n.register_.version.version if n.register_ and n.register_.version else ""
-        outcome = coloured(n.outcome) + (" [dim]dry run[/dim]" if n.request.dry_run else "")
-        rows = f"{n.snapshot.rows:,}" if n.snapshot else ""
-        table.add_row(str(n.request.cutoff), outcome, str(version), rows, escape("; ".join(n.reasons)))
-    console().print(table)
 
 
 def reconcile(pipeline: Name, *, home: Home = None) -> None:
