@@ -312,6 +312,13 @@ class PipelineSpec(Record):
         "0 3 * * *",
         description="Cron expression of five fields, in UTC, for the nightly run; null for manual runs only.",
     )
+    deadline_hours: StrictFloat = Field(
+        6.0,
+        gt=0,
+        allow_inf_nan=False,
+        description="So many hours after its scheduled time a night must have come to a decision; else `watchdog` raises an alert. "
+        "The time that a person has to approve comes on top.",
+    )
     start: date = Field(date(2024, 1, 1), description="First cutoff that a backfill may ask for.")
     tags: tuple[str, ...] = Field((), description="Tags of the DAG.")
     source: Source = Field(description="The data that is learnt from.")
@@ -405,6 +412,7 @@ _DECIDES_NOTHING = {
     "description",
     "owner",
     "schedule",
+    "deadline_hours",
     "start",
     "tags",
     "approval",

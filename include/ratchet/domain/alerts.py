@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from ratchet.domain.night import Night
 
 AlertKind = Literal[
-    "rolled_back", "rollback_due", "champion_broken", "alias_moved", "ledger_broken", "challengers_worse"
+    "rolled_back", "rollback_due", "champion_broken", "alias_moved", "ledger_broken", "challengers_worse", "overdue"
 ]
 REMEDIES: dict[AlertKind, str] = {
     "rolled_back": "look at what the champion predicted before it is trained again; `ratchet history PIPELINE` tells the nights",
@@ -20,6 +20,7 @@ REMEDIES: dict[AlertKind, str] = {
     "alias_moved": "it was set right; if it was meant, take it over with `ratchet reconcile PIPELINE --adopt --reason …`",
     "ledger_broken": "nothing is promoted until it is whole: restore the entry from the object store's versions, then `ratchet reconcile PIPELINE`",
     "challengers_worse": "what is trained now is worse than what serves: look for what has changed in data, code or recipe",
+    "overdue": "look at the runs of DAG PIPELINE in Airflow: paused, not parsed, stuck, failed, or waiting for a person?",
 }
 
 
