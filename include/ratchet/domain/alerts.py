@@ -17,7 +17,7 @@ REMEDIES: dict[AlertKind, str] = {
     "rolled_back": "look at what the champion predicted before it is trained again; `ratchet history PIPELINE` tells the nights",
     "rollback_due": "decide: `ratchet rollback PIPELINE --reason …` sends the champion back",
     "champion_broken": "`ratchet rollback PIPELINE --reason …`, or restore its artifact",
-    "alias_moved": "it was set right; if it was meant, take it over with `ratchet reconcile PIPELINE --adopt --reason …`",
+    "alias_moved": "it was set right. Somebody has moved it, or a run died before it could; if it was meant, take it over with `ratchet reconcile PIPELINE --adopt --reason …`",
     "ledger_broken": "nothing is promoted until it is whole: restore the entry from the object store's versions, then `ratchet reconcile PIPELINE`",
     "challengers_worse": "what is trained now is worse than what serves: look for what has changed in data, code or recipe",
     "overdue": "look at the runs of DAG PIPELINE in Airflow: paused, not parsed, stuck, failed, or waiting for a person?",
@@ -41,7 +41,12 @@ def of_night(night: Night) -> tuple[Alert, ...]:
     """Return everything in a night that a person should hear of."""
     found = list(night.score.alerts) if night.score else []
     repaired = night.promote.repaired if night.promote else None
-    if repaired and not any(alert.kind == "alias_moved" for alert in found):
+    if (
+        repaired
+        and night.promote
+        and not night.promote.appended
+        and not any(alert.kind == "alias_moved" for alert in found)
+    ):
         found.append(Alert(kind="alias_moved", words=repaired))
     if night.ended and night.ended.reason == "LedgerBroken":
         found.append(Alert(kind="ledger_broken", words=night.ended.detail))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from math import isfinite
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from ratchet.domain.ledger import TURNS, Champion, LedgerEntry, rollback_target
 from ratchet.domain.statistics import Evidence, detector, e_process
@@ -14,7 +14,30 @@ if TYPE_CHECKING:
 
     from ratchet.domain.gates import Loss
     from ratchet.domain.night import DayScore
-    from ratchet.spec import Rollback
+
+
+class Rules(Protocol):
+    """What the spec says of a rollback without a person (``spec.Rollback``)."""
+
+    @property
+    def evidence(self) -> float:
+        """The E that sends a champion back."""
+
+    @property
+    def wrong_alarms_per_quarter(self) -> float:
+        """False alarms that are bearable of a streak."""
+
+    @property
+    def min_days(self) -> int:
+        """Fewer days never decide."""
+
+    @property
+    def calibration(self) -> tuple[float, float] | None:
+        """Bounds of mean prediction over mean label."""
+
+    @property
+    def base_rate(self) -> tuple[float, float] | None:
+        """Bounds of the mean prediction."""
 
 
 class Guard(NamedTuple):
@@ -61,7 +84,7 @@ def differences(
     return tuple(found)
 
 
-def proved_worse(rules: Rollback, watched: Guard, evidence: Sequence[Evidence], loss: Loss) -> str | None:
+def proved_worse(rules: Rules, watched: Guard, evidence: Sequence[Evidence], loss: Loss) -> str | None:
     """Say, with the numbers, that the champion is worse than the standby on fresh labels, or None."""
     if len({e.day for e in evidence}) < rules.min_days:
         return None
@@ -83,7 +106,7 @@ def proved_worse(rules: Rollback, watched: Guard, evidence: Sequence[Evidence], 
     )
 
 
-def out_of_bounds(rules: Rollback, day: DayScore) -> str | None:
+def out_of_bounds(rules: Rules, day: DayScore) -> str | None:
     """Say, with the numbers, which hard bound a day's predictions have left, or None."""
     predicted, observed, where = day.predicted, day.observed, f"on {day.day} ({day.rows} rows)"
     if not all(isfinite(loss) for loss in day.losses.values()) or (predicted is not None and not isfinite(predicted)):

@@ -43,6 +43,7 @@ def _score(ctx: Context) -> ScoreResult:
     repaired = None if ctx.night.request.dry_run else reconcile(services, name)
     if repaired:
         ctx.say(repaired)
+    moved = repaired and entries[-1].night != ctx.run_key  # else this night was killed before the alias could follow
     shadows = {v.version: v for v in (standby(entries), predecessor(entries)) if v and v.version != champion.version}
     others = [
         v
@@ -60,7 +61,7 @@ def _score(ctx: Context) -> ScoreResult:
         rows=max((sum(day.rows for day in days) for _, days in scored), default=0),
         scores=tuple(day for _, days in scored for day in days),
         repaired=repaired,
-        alerts=(Alert(kind="alias_moved", words=repaired, version=champion.version),) if repaired else (),
+        alerts=(Alert(kind="alias_moved", words=repaired, version=champion.version),) if moved else (),
     )
     return made if ctx.night.request.dry_run else watch(ctx, entries, made)
 
