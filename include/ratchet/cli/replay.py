@@ -228,6 +228,7 @@ def _as_json(found: Replayed) -> dict[str, Any]:
     return {
         **found.model_dump(mode="json"),
         "counts": _counts(found),
+        "retraining_saved": {period.name: period.saved for period in (*found.months, found.total) if period},
         "false_refusals": [{**t.model_dump(mode="json"), "total": t.total} for t in found.false_refusals],
     }
 
@@ -260,14 +261,14 @@ def _tell(found: Replayed) -> None:
             table.add_section()
         table.add_row(*_row(period))
     console().print(table)
-    held = [t for t in found.turns if not t.action]
-    say(
-        f"{sum(bool(t.action) for t in found.turns)} changes of champion saved {_sum(found, held=False):+.1f}, "
-        f"{len(held)} refusals {_sum(found, held=True):+.1f} ({found.loss} summed over rows, until the champion next changed)"
-    )
+    changes, held = [t for t in found.turns if t.action], [t for t in found.turns if not t.action]
     wrong = found.false_refusals
+    say(
+        f"{len(changes)} changes of champion saved {sum(t.total for t in changes):+.1f} {found.loss} over all rows; "
+        f"{len(held)} challengers were held back, of which {len(wrong)} would have been better until the champion next changed"
+    )
     if wrong:
-        say(f"{len(wrong)} challengers that were held back would have been better; the dearest:")
+        say("the dearest refusals:")
     for turn in wrong[:_LISTED]:
         say(f"  {_cost(turn)}: {coloured(turn.outcome)} {escape('; '.join(turn.reasons))}"[:300])
 
@@ -275,10 +276,6 @@ def _tell(found: Replayed) -> None:
 def _row(period: Period) -> tuple[str, ...]:
     figures = (f"{f.loss:.4f} {'–' if f.metric is None else f'{f.metric:.3f}'}" for f in period.policies.values())
     return period.name, str(period.days), f"{period.rows:,}", *figures, f"{period.saved:+.4f}"
-
-
-def _sum(found: Replayed, *, held: bool) -> float:
-    return sum(t.total for t in found.turns if bool(t.action) != held)
 
 
 def _cost(turn: Turn) -> str:
