@@ -17,7 +17,7 @@ from pydantic import ValidationError
 
 from ratchet.domain import layout
 from ratchet.domain.case import DayLoss, MetricValue
-from ratchet.domain.checks import Outcome
+from ratchet.domain.checks import Check, Outcome
 from ratchet.domain.gates import (
     AgeGate,
     BaselineGate,
@@ -65,6 +65,7 @@ class Judged(Record):
     reasons: tuple[str, ...]
     would: Outcome
     would_reasons: tuple[str, ...]
+    checks: tuple[Check, ...]  # by the other gates
 
     @property
     def flips(self) -> bool:
@@ -128,6 +129,7 @@ def _again(ctx: Context, was: Verdict) -> Judged:
         reasons=was.reasons,
         would=would.outcome,
         would_reasons=(*would.reasons, *missing),
+        checks=would.checks,
     )
 
 

@@ -97,8 +97,27 @@ def told(entries):
     ]
 
 
-def test_replayed_nights_come_out_as_the_real_ones(landed, sandbox):
-    """Outcomes, reasons, models and the ledger are those of the same nights run for real."""
+@pytest.mark.parametrize(
+    "gates",
+    [
+        (),
+        (
+            {"kind": "bound", "metric": "auc", "at_least": 0.6, "min_rows": 50},
+            {
+                "kind": "evidence",
+                "loss": "log_loss",
+                "wrong_promotions_per_quarter": 0.9,
+                "min_days": 2,
+                "shadow_nights": 1,
+            },
+        ),
+    ],
+    ids=["hold-out", "evidence"],
+)
+def test_replayed_nights_come_out_as_the_real_ones(landed, sandbox, gates):
+    """Outcomes, reasons, models and the ledger are those of the same nights run for real, whatever the gates weigh."""
+    if gates:
+        landed.gated(*gates)
     found = sandbox.replay()
     real = [landed.night(cutoff) for cutoff in ALL.cutoffs]
     assert [(n.cutoff, n.outcome, n.reasons, n.challenger) for n in found.nights] == [
