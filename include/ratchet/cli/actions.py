@@ -21,7 +21,7 @@ Reason = Annotated[str, typer.Option("--reason", help="Why; goes to the ledger."
 
 def add_to(app: typer.Typer) -> None:
     """Add the commands."""
-    for command in (rollback, freeze, thaw, promote):
+    for command in (rollback, freeze, thaw, promote, reconcile):
         app.command()(command)
 
 
@@ -91,6 +91,38 @@ def promote(
     night = promote_version(services, loaded, version, actor=actor, reason=reason)
     assert night.promote
     _told(next(e for e in turns.look(services, pipeline) if e.seq == night.promote.entry), as_json=as_json)
+
+
+def reconcile(
+    pipeline: Name,
+    *,
+    adopt: Annotated[
+        bool,
+        typer.Option(
+            "--adopt", help="Make the version that the alias names the champion, instead of setting it right."
+        ),
+    ] = False,
+    reason: Annotated[str, typer.Option("--reason", help="Why it is adopted; goes to the ledger.")] = "",
+    home: Home = None,
+    as_json: Json = False,
+) -> None:
+    """Verify the ledger and set the MLflow alias right, or adopt what a hand has set it to."""
+    from ratchet.spec import load_pipeline
+    from ratchet.steps import turns
+    from ratchet.steps.adopt import adopt as take_over
+    from ratchet.steps.champion import reconcile as set_right
+
+    services = connect_for(pipeline, home)
+    if adopt:
+        loaded = load_pipeline(pipeline, home)
+        _told(take_over(services, loaded, actor=getpass.getuser(), reason=reason), as_json=as_json)
+        return
+    entries = turns.read(services, pipeline)
+    said = set_right(services, pipeline)
+    if as_json:
+        print_json({"pipeline": pipeline, "entries": len(entries), "repaired": said})
+        return
+    say(said or f"{pipeline}: {len(entries)} ledger entries hold, and the alias follows them")
 
 
 def _told(entry: LedgerEntry, *, as_json: bool) -> None:

@@ -29,7 +29,7 @@ Name = Annotated[str, typer.Argument(help="The pipeline's name.", metavar="PIPEL
 
 def add_to(app: typer.Typer) -> None:
     """Add the commands."""
-    for command in (run, champion, reconcile, check, schema):
+    for command in (run, champion, check, schema):
         app.command()(command)
 
 
@@ -129,16 +129,6 @@ def champion(pipeline: Name, *, home: Home = None, as_json: Json = False) -> Non
         say(
             f"[yellow]the MLflow alias names version {alias}; the next night, or `ratchet reconcile {pipeline}`, sets it right[/yellow]"
         )
-
-
-def reconcile(pipeline: Name, *, home: Home = None) -> None:
-    """Verify the ledger and set the MLflow alias right."""
-    from ratchet.steps import turns
-    from ratchet.steps.champion import reconcile as set_right
-
-    services = connect_for(pipeline, home)
-    entries = turns.read(services, pipeline)
-    say(set_right(services, pipeline) or f"{pipeline}: {len(entries)} ledger entries hold, and the alias follows them")
 
 
 def check(*, home: Home = None) -> None:

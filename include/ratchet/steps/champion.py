@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from typing import TYPE_CHECKING
 
 from ratchet.domain.ledger import champion_of
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
     from ratchet.domain.ledger import LedgerEntry
     from ratchet.steps.context import Services
 
+_LOG = logging.getLogger("ratchet.alerts")
 CHAMPION, CHALLENGER = "champion", "challenger"
 
 
@@ -36,6 +38,9 @@ def reconcile(services: Services, pipeline: str) -> str | None:
         services.registry.set_alias(pipeline, CHAMPION, wanted)
         was = f"pointed at version {found}" if found else "was missing"
         said = f"alias {CHAMPION} {was}, the ledger says version {wanted} (entry {entries[-1].seq}): set right"
+        before = champion_of(entries[:-1])
+        if found != (before.version if before else None):  # it did not only lag behind
+            _LOG.error("%s: %s", pipeline, said)
     return said
 
 

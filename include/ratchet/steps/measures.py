@@ -116,7 +116,10 @@ def measures(ctx: Context, frame: FeatureFrame, challenger: Scored, common: Comm
     if any(g.predictions_at_most is not None for g in drift):
         wanted["prediction_drift"] = _prediction_drift(ctx, frame, challenger)
     if common:
-        wanted["slices"] = _slices([g for g in gates if isinstance(g, SlicesGate)], common)
+        compared = {(g.column, g.loss) for g in gates if isinstance(g, SlicesGate)}
+        if "slice_worse" in ctx.pipeline.spec.approval.when:
+            compared |= {(column, ctx.pipeline.spec.loss) for column in ctx.pipeline.spec.evaluation.slices}
+        wanted["slices"] = _slices(compared, common)
         wanted["shared"] = _shared(ctx, [g for g in gates if isinstance(g, SliceGapGate)], common)
         wanted["flips"] = {g.key: common.flips(g) for g in gates if isinstance(g, StabilityGate)}
     return wanted
@@ -230,14 +233,12 @@ def _beaten(loss: Loss, challenger: Scored, predictions: Floats) -> tuple[Baseli
     )
 
 
-def _slices(gates: list[SlicesGate], common: Common) -> dict[str, dict[str, dict[str, tuple[DayLoss, ...]]]]:
+def _slices(compared: set[tuple[str, Loss]], common: Common) -> dict[str, dict[str, dict[str, tuple[DayLoss, ...]]]]:
     found: dict[str, dict[str, dict[str, tuple[DayLoss, ...]]]] = {}
-    for gate in gates:
-        values = values_of(common.challenger.table, gate.column)[common.ours]
+    for column, loss in sorted(compared):
+        values = values_of(common.challenger.table, column)[common.ours]
         for value in np.unique(values):
-            by_loss = found.setdefault(gate.column, {}).setdefault(str(value), {})
-            if gate.loss not in by_loss:
-                by_loss[gate.loss] = common.paired(gate.loss, values == value)
+            found.setdefault(column, {}).setdefault(str(value), {})[loss] = common.paired(loss, values == value)
     return found
 
 
