@@ -29,9 +29,8 @@ def gate(ctx: Context) -> GateResult:
             outcome=Outcome.FAIL if problem else Outcome.PASS,
             reason=problem or "the registered artifact, loaded in a fresh process, gives the evaluated predictions",
         )
-        return _decided(
-            ctx, judge(ctx.night.evaluate.case.model_copy(update={"smoke": smoke}), ctx.pipeline.spec.gates)
-        )
+        tried = {"smoke": smoke, "cost": ctx.night.register_.cost}
+        return _decided(ctx, judge(ctx.night.evaluate.case.model_copy(update=tried), ctx.pipeline.spec.gates))
 
     def final(_: GateResult) -> bool:
         """Say whether nothing that a person can mend speaks against the challenger."""
