@@ -40,6 +40,7 @@ def facts(run_key: str = "key", day: int = 10) -> dict[str, str]:
         "seen_through": f"2024-01-{day - 3:02d}",
         "cutoff": f"2024-01-{day:02d}",
         "recipe": "recipe",
+        "recipe_spec": "spec",
     }
 
 
@@ -95,6 +96,23 @@ def test_an_alias_names_one_version_and_moves(registry, pipeline):
     assert (registry.alias(pipeline, "champion"), registry.alias(pipeline, "challenger")) == (1, 2)
     registry.set_alias(pipeline, "champion", 2)
     assert registry.alias(pipeline, "champion") == 2
+
+
+def test_anchors_are_kept_by_number(registry, pipeline):
+    """A pipeline begins without anchors, also where nothing was ever registered; each that is kept comes back."""
+    assert registry.anchors(pipeline) == {}
+    for seq in (1, 2, 12):
+        registry.anchor(pipeline, seq, f"hash {seq}")
+    assert registry.anchors(pipeline) == {1: "hash 1", 2: "hash 2", 12: "hash 12"}
+
+
+def test_the_ledger_costs_the_registry_one_request(behind, mlflow_proxy, pipeline):
+    """Anchors and alias are asked for with one request each, which writes nothing."""
+    behind.anchor(pipeline, 1, "hash")
+    mlflow_proxy.seen.clear()
+    behind.anchors(pipeline)
+    behind.alias(pipeline, "champion")
+    assert [method for method, _ in mlflow_proxy.seen] == ["GET", "GET"]
 
 
 def test_a_deleted_version_is_gone_with_its_aliases(registry, pipeline):

@@ -12,7 +12,7 @@ import typer
 
 from ratchet.cli.connect import connect
 from ratchet.cli.night import Home, Json, Name
-from ratchet.cli.show import console, print_json, say
+from ratchet.cli.show import print_json, say
 from ratchet.errors import PipelineUnknown, SettingsInvalid, UsageError
 
 if TYPE_CHECKING:
@@ -87,40 +87,10 @@ def show(pipeline: Name, *, home: Home = None, as_json: Json = False) -> None:
     if as_json:
         print_json({"pipeline": pipeline, "entries": [entry.model_dump(mode="json") for entry in entries]})
         return
-    from rich.markup import escape
-    from rich.table import Table
-
-    table = Table(title=f"ledger of {pipeline}", title_justify="left", pad_edge=False)
-    for name, how in (
-        ("entry", {"justify": "right"}),
-        ("at (UTC)", {"no_wrap": True}),
-        ("action", {"no_wrap": True}),
-        ("serves", {"justify": "right"}),
-        ("cutoff", {"no_wrap": True}),
-        ("by", {}),
-        ("why", {"overflow": "fold"}),
-        ("hash", {"no_wrap": True}),
-        ("signed", {"no_wrap": True}),
-    ):
-        table.add_column(name, **how)
-    for entry in entries:
-        serves = entry.champion
-        approved = f", approved by {entry.approved_by}" if entry.approved_by else ""
-        table.add_row(
-            str(entry.seq),
-            shown_time(entry.at),
-            entry.action,
-            f"v{serves.version}" if serves else "nobody",
-            str(serves.cutoff) if serves else "",
-            escape(entry.actor + approved),
-            escape(entry.reason or "; ".join(entry.reasons)),
-            entry.hash[:12],
-            entry.key[:8] or "[dim]no[/dim]",
-        )
-    if entries:
-        console().print(table, soft_wrap=False)
-    else:
+    if not entries:
         say(f"the ledger of {pipeline} has no entries yet")
+    for entry in entries:
+        _tell_entry(entry)
 
 
 def export(
@@ -243,6 +213,24 @@ def _known(pipeline: str, home: Path | None) -> Services:
     if pipeline not in names and not ("/" not in pipeline and any(services.store.list(layout.ledger(pipeline)))):
         raise PipelineUnknown(pipeline, str(where), names)
     return services
+
+
+def _tell_entry(entry: LedgerEntry) -> None:
+    """Print what an entry says in two or three lines."""
+    from rich.markup import escape
+
+    serves = f"v{entry.champion.version} serves (cutoff {entry.champion.cutoff})" if entry.champion else "nobody serves"
+    until = f" until {entry.until}" if entry.until else ""
+    signed = f"signed {entry.key[:8]}" if entry.signature else "not signed"
+    say(
+        f"[bold]{entry.seq:>4}[/bold]  {shown_time(entry.at)}  [bold]{entry.action}[/bold]{until}: {serves}"
+        f"  [dim]{entry.hash[:12]}, {signed}[/dim]"
+    )
+    approved = f", approved by {entry.approved_by}" if entry.approved_by else ""
+    said = f": {entry.reason}" if entry.reason else ""
+    say(f"      {escape(entry.actor + approved + said)}")
+    for why in entry.reasons:
+        say(f"      [dim]{escape(why)}[/dim]")
 
 
 def _json(audit: Audit) -> dict[str, Any]:

@@ -136,6 +136,8 @@ def _refuse_unsigned(entry: LedgerEntry, signed: int, trusted: Trusted) -> None:
         raise LedgerBroken(
             pipeline, seq, f"expected a signature by key {entry.key[:SHOWN]}, found none: it was removed"
         )
+    if entry.signature and not entry.key:
+        raise LedgerBroken(pipeline, seq, "it has a signature but names no key: it was added by hand")
     if not entry.signature:
         if signed:
             raise LedgerBroken(

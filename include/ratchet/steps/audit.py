@@ -166,7 +166,11 @@ def _anchors(pipeline: str, entries: Sequence[LedgerEntry], anchors: Mapping[int
         )
         return _check("anchors", Outcome.FAIL, why)
     waits = f"; entry {len(entries)} waits for the next night to anchor it" if loose else ""
-    return _check("anchors", Outcome.PASS, f"all {len(anchors)} hashes that the registry remembers are there{waits}")
+    return _check(
+        "anchors",
+        Outcome.PASS,
+        f"the registry remembers {_counted(len(anchors), 'hash', 'hashes')}, and finds them here{waits}",
+    )
 
 
 def _alias(entries: Sequence[LedgerEntry], alias: int | None) -> Check:
@@ -199,8 +203,7 @@ def _versions(services: Services, pipeline: str, entries: Sequence[LedgerEntry])
         found = made() if champions else []
     except RatchetError as exc:
         return [_check("versions", Outcome.UNDECIDED, f"the registry could not be asked: {exc}")]
-    numbers = ", ".join(str(champion.version) for champion in champions)
-    return _gathered("versions", found, f"registered as recorded: {numbers}")
+    return _gathered("versions", found, f"registered as recorded: {_numbered(champions)}")
 
 
 def _version(champion: Champion, there: ModelVersion | None) -> Check:
@@ -228,8 +231,7 @@ def _artifacts(services: Services, entries: Sequence[LedgerEntry], also: Sequenc
         return _tried(f"artifact of version {champion.version}", made)
 
     found = [of(champion) for _, champion in sorted(wanted.items())]
-    numbers = ", ".join(map(str, sorted(wanted)))
-    return _gathered("artifacts", found, f"downloaded anew, and of the recorded sha256: version {numbers}")
+    return _gathered("artifacts", found, f"downloaded anew, and of the recorded sha256: {_numbered(wanted.values())}")
 
 
 def _verdicts(services: Services, entries: Sequence[LedgerEntry]) -> list[Check]:
@@ -237,7 +239,9 @@ def _verdicts(services: Services, entries: Sequence[LedgerEntry]) -> list[Check]
     judged = [entry for entry in entries if entry.verdict]
     with ThreadPoolExecutor(_PARALLEL) as pool:
         found = list(pool.map(lambda entry: _verdict(services, entry), judged))
-    return _gathered("verdicts", found, f"{len(judged)} that entries name are those of their nights' records")
+    return _gathered(
+        "verdicts", found, f"as the nights recorded them: those of {_counted(len(judged), 'entry', 'entries')}"
+    )
 
 
 def _verdict(services: Services, entry: LedgerEntry) -> Check:
@@ -275,6 +279,15 @@ def _near(entries: Sequence[LedgerEntry]) -> list[Champion]:
 
 def _champions(entries: Iterable[LedgerEntry]) -> list[Champion]:
     return list(dict.fromkeys(entry.champion for entry in entries if entry.champion))
+
+
+def _numbered(champions: Iterable[Champion]) -> str:
+    numbers = sorted({champion.version for champion in champions})
+    return f"version{'s' if len(numbers) > 1 else ''} {', '.join(map(str, numbers))}"
+
+
+def _counted(number: int, one: str, many: str) -> str:
+    return f"{number} {one if number == 1 else many}"
 
 
 def _gathered(name: str, found: Sequence[Check], said: str) -> list[Check]:

