@@ -402,6 +402,11 @@ def _misfits(spec: PipelineSpec, gate: Gate) -> Iterator[tuple[str, str]]:
     days, holdout = spec.window.days, spec.window.holdout_days
     if isinstance(gate, ChampionGate | SlicesGate | BaselineGate) and gate.min_days > holdout:
         yield "min_days", f"{gate.min_days} days can never be had of window.holdout_days: {holdout}"
+    if isinstance(gate, EvidenceGate) and gate.shadow_nights > spec.league.size:
+        yield (
+            "shadow_nights",
+            f"{gate.shadow_nights} nights in shadow can never be had with league.size: {spec.league.size}",
+        )
     if isinstance(gate, BaselineGate) and "recent" in gate.baselines and gate.recent_days > days - holdout:
         yield "recent_days", f"there are {days - holdout} days before the hold-out, found {gate.recent_days}"
     if isinstance(gate, DriftGate) and (both := sorted(set(gate.features) & set(gate.ignore))):

@@ -264,6 +264,7 @@ def test_a_missing_key_is_described(key, words):
             "gates[0].slice: 'origin=JFK' is not `column=value` with a column of evaluation.slices",
         ),
         ("gates.1.min_days", 6, "gates[1].min_days: 6 days can never be had of window.holdout_days: 5"),
+        ("gates.2.shadow_nights", 8, "gates[2].shadow_nights: 8 nights in shadow can never be had with league.size: 7"),
         (
             "gates.1",
             {"kind": "slices", "column": "origin", "loss": "brier"},

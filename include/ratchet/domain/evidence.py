@@ -122,8 +122,8 @@ def candidate(gate: EvidenceGate, trial: Trial) -> tuple[ModelVersion | None, st
             f"nobody can be promoted yet: no sound challenger of this recipe has shadowed for {gate.shadow_nights} days, "
             f"the longest for {longest}"
         )
-    while len(able) > 1 and not _common(able):
-        able = able[:-1]  # the oldest has scored no day that the newest has
+    while len(able) > 1 and len(_common(able)) < gate.shadow_nights:
+        able = able[:-1]  # the oldest has left the league before the newest came
     common = _common(able)
     best, days = min(able, key=lambda pair: (sum(pair[1][day] for day in common) / len(common), -pair[0].version))
     words = f"version {best.version} is promoted, the best of {len(able)} over {len(common)} common days in shadow"
