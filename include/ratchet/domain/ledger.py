@@ -266,7 +266,7 @@ def followed_by(entries: Sequence[LedgerEntry], entry: LedgerEntry) -> LedgerEnt
     return next((later for later in entries if later.seq > entry.seq and later.action in TURNS), None)
 
 
-Plan = Literal["append", "done", "superseded", "frozen"]
+Plan = Literal["append", "done", "superseded", "frozen", "withdrawn"]
 
 
 def promotion_plan(

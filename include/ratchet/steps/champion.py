@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from ratchet.domain.ledger import champion_of
 from ratchet.domain.models import ModelVersion
-from ratchet.errors import RatchetError
+from ratchet.errors import RatchetError, ServiceRefused
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -35,8 +35,18 @@ def reconcile(services: Services, pipeline: str) -> str | None:
         wanted, found = champion.version, services.registry.alias(pipeline, CHAMPION)
         if found == wanted:
             break
-        services.registry.set_alias(pipeline, CHAMPION, wanted)
         was = f"pointed at version {found}" if found else "was missing"
+        try:
+            services.registry.set_alias(pipeline, CHAMPION, wanted)
+        except ServiceRefused:
+            if wanted in {v.version for v in services.registry.versions(pipeline)}:
+                raise
+            gone = (
+                f"version {wanted}, which serves by the ledger (entry {entries[-1].seq}), was deleted from the registry"
+            )
+            said = f"alias {CHAMPION} {was}: {gone}; roll back, or let a night promote another"
+            _LOG.error("%s: %s", pipeline, said)
+            return said  # nights go on: the next champion mends it
         said = f"alias {CHAMPION} {was}, the ledger says version {wanted} (entry {entries[-1].seq}): set right"
         before = champion_of(entries[:-1])
         if found != (before.version if before else None):  # it did not only lag behind

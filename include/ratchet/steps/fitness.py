@@ -42,6 +42,8 @@ def tried(services: Services, pipeline: Pipeline, version: Champion, night: Nigh
         night: whose rows are scored; by default the newest that got as far as validated data.
     """
     name = f"version {version.version}"
+    if version.version not in {found.version for found in services.registry.versions(pipeline.name)}:
+        return False, f"{name} was deleted from the registry, so the alias could not follow"
     try:
         folder, files = services.registry.download(version.mlflow_run_id, version.artifact_digest, fresh=True)
         seen = night if night and night.snapshot and night.validate_ else _newest(services, pipeline.name)

@@ -48,7 +48,7 @@ def promote(ctx: Context) -> PromoteResult:
         return PromoteResult(promoted=False, entry=None, detail="a dry run: it would have been promoted")
     entries, plan, why = _turn(ctx)
     repaired = reconcile(services, name)
-    if plan in {"superseded", "frozen"}:
+    if plan in {"superseded", "frozen", "withdrawn"}:
         return PromoteResult(promoted=False, entry=None, detail=f"{plan}: {why}", repaired=repaired)
     mine = next(e for e in reversed(entries) if e.night == ctx.run_key and e.action != "rollback")
     assert mine.champion, "a promotion names whom it promotes"
@@ -85,10 +85,22 @@ def _turn(ctx: Context) -> tuple[tuple[LedgerEntry, ...], Plan, str]:
             why = f"another run took entry {taken} first"
         if plan != "append":
             return entries, plan, why
+        if deleted := _deleted(ctx):
+            return entries, "withdrawn", deleted
         try:
             return _append(ctx, entries), plan, why
         except AlreadyExists:
             taken = len(entries) + 1
+
+
+def _deleted(ctx: Context) -> str | None:
+    """Say that whom the night would promote is not registered any more: the ledger must not name who cannot be found."""
+    candidate = _candidate(ctx.night)
+    assert candidate, "only a dry run has no version"
+    there = ctx.services.registry.versions(ctx.pipeline.name)
+    if any((v.version, v.run_key) == (candidate.version, candidate.run_key) for v in there):
+        return None
+    return f"version {candidate.version} was deleted from the registry since it was judged; a later night makes another"
 
 
 def promote_version(services: Services, pipeline: Pipeline, version: int, *, actor: str, reason: str) -> Night:
