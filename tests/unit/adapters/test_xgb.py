@@ -1,0 +1,103 @@
+"""The trainer beside its fits: the linear baseline, and the process that tries a registered artifact."""
+
+from __future__ import annotations
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from ratchet.adapters.linear import linear_predictions
+from ratchet.adapters.xgb import XgbTrainer
+from ratchet.domain.models import Feature, ModelFiles, ModelSchema
+
+FEATURES = (
+    Feature(name="x", kind="number"),
+    Feature(name="empty", kind="number"),
+    Feature(name="place", kind="category", categories=("a", "b")),
+)
+
+
+def rows(n, seed=0, **given):
+    """Return a table in which x and place tell the target."""
+    rng = np.random.default_rng(seed)
+    x, place = rng.normal(size=n), rng.choice(["a", "b", "new"], n)
+    logit = 2 * x + np.where(place == "b", 3.0, 0.0)
+    columns = {
+        "x": pa.array(x, mask=rng.random(n) < 0.1),
+        "empty": pa.nulls(n, pa.float64()),
+        "place": pa.array(place),
+        "target": logit + rng.normal(size=n) > 0,
+    }
+    return pa.table({**columns, **given})
+
+
+def schema(task, classes=()):
+    """Return a model's schema."""
+    return ModelSchema(task=task, features=FEATURES, classes=classes, best_iteration=0)
+
+
+def test_a_logistic_regression_learns_numbers_and_categories():
+    """It ranks rows that it has not seen, missing values and unknown categories included."""
+    after = rows(2000, 1)
+    p = linear_predictions(schema("binary", ("0", "1")), rows(3000), after)
+    y = after["target"].to_numpy(zero_copy_only=False)
+    assert p.shape == (2000,)
+    assert p[y].mean() - p[~y].mean() > 0.4
+
+
+def test_classes_keep_their_columns():
+    """A class that the rows before do not have gets 0; a label that the model never met is not learnt from."""
+    target = pa.array(np.random.default_rng(2).choice(["low", "high", "never"], 300))
+    p = linear_predictions(schema("multiclass", ("high", "low", "middle")), rows(300, target=target), rows(50, 1))
+    assert p.shape == (50, 3)
+    assert p.sum(axis=1) == pytest.approx(1)
+    assert (p[:, 2] == 0).all()
+
+
+def test_a_ridge_regression_predicts_values():
+    """Of a line it finds the line."""
+    before, after = (rows(n, n) for n in (2000, 100))
+    line = [table["x"].fill_null(0.0).to_numpy() * 3 + 7 for table in (before, after)]
+    before, after = (t.set_column(3, "target", pa.array(v)) for t, v in zip((before, after), line, strict=True))
+    assert linear_predictions(schema("regression"), before, after) == pytest.approx(line[1], abs=0.3)
+
+
+@pytest.fixture(scope="module")
+def artifact(tmp_path_factory):
+    """Return a small model as files in a folder, and the rows that it was evaluated on."""
+    import xgboost as xgb
+
+    folder = tmp_path_factory.mktemp("model")
+    table, model = rows(500), schema("binary", ("0", "1"))
+    from ratchet.adapters.xgb import _described, labels, matrix
+
+    data = xgb.DMatrix(matrix(model, table), labels(model, table), **_described(model))
+    booster = xgb.train({"objective": "binary:logistic", "nthread": 1, "max_depth": 2}, data, 3)
+    files = ModelFiles(booster=bytes(booster.save_raw("ubj")), features="SELECT 1", schema_=model)
+    for name, content in files.files.items():
+        (folder / name).write_bytes(content)
+    pq.write_table(table, folder.parent / "rows.parquet")
+    np.save(folder.parent / "expected.npy", XgbTrainer().predict(files, table))
+    return folder, files
+
+
+def test_a_fresh_process_says_what_scoring_costs(artifact):
+    """An artifact that gives the evaluated predictions is measured: its files, its latency and the process's memory."""
+    folder, files = artifact
+    tried = XgbTrainer().smoke(folder, files.digest, folder.parent / "rows.parquet", folder.parent / "expected.npy")
+    assert tried.problem is None
+    assert tried.cost.artifact_mib == pytest.approx(sum(map(len, files.files.values())) / 2**20)
+    assert tried.cost.latency_ms > 0
+    assert 10 < tried.cost.memory_mib < 4000
+
+
+def test_an_artifact_that_predicts_otherwise_has_no_cost(artifact, tmp_path):
+    """What differs from what was evaluated is told by the process, and its cost is nobody's concern."""
+    folder, files = artifact
+    expected = np.load(folder.parent / "expected.npy")
+    expected[7] += 1e-9
+    np.save(tmp_path / "expected.npy", expected)
+    tried = XgbTrainer().smoke(folder, files.digest, folder.parent / "rows.parquet", tmp_path / "expected.npy")
+    assert tried.problem == "1 of 500 predictions differ from those that were evaluated"
+    assert tried.cost is None
