@@ -30,9 +30,9 @@ def test_days_of_one_size_give_the_interval_of_their_means():
 
 
 def test_the_truth_is_covered_where_days_have_weather():
-    """Rows of one day move together; about nineteen intervals of twenty hold the truth, of those over rows hardly half."""
+    """Rows of one day move together; nine intervals of ten or more hold the truth, of those over rows hardly half."""
     rng = np.random.default_rng(4)
-    truth, days, rows = sqrt(2) * sqrt(2 / np.pi), 20, 30
+    truth, days, rows = sqrt(2) * sqrt(2 / np.pi), 10, 30
     by_day, by_row = [], []
     for _ in range(400):
         y = np.repeat(rng.normal(size=days), rows) + rng.normal(size=days * rows)
@@ -40,7 +40,7 @@ def test_the_truth_is_covered_where_days_have_weather():
         by_day.append(low <= truth <= high)
         reach = 1.96 * np.abs(y).std(ddof=1) / sqrt(len(y))
         by_row.append(abs(np.abs(y).mean() - truth) <= reach)
-    assert np.mean(by_day) > 0.92
+    assert np.mean(by_day) > 0.88
     assert np.mean(by_row) < 0.65
 
 
