@@ -7,11 +7,13 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.providers.standard.operators.hitl import ApprovalOperator
 from airflow.sdk import Param
-from airflow.sdk.exceptions import AirflowFailException, AirflowRuntimeError, DownstreamTasksSkipped
-from airflow.sdk.execution_time.hitl import get_hitl_detail_content_detail
+from airflow.sdk.definitions.param import ParamsDict
+from airflow.sdk.exceptions import AirflowFailException, DownstreamTasksSkipped, TaskAwaitingInput
 
+from ratchet.domain.checks import Outcome
 from ratchet.domain.night import ApproveResult, Night
-from ratchet.orchestration import kept
+from ratchet.errors import RatchetError
+from ratchet.orchestration import kept, notes
 from ratchet.orchestration.approvers import users
 from ratchet.orchestration.links import page
 from ratchet.orchestration.retries import tried_before
@@ -21,9 +23,12 @@ from ratchet.spec import load_pipeline
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
+    from ratchet.domain.checks import Check
     from ratchet.domain.models import ModelVersion
     from ratchet.spec import Approval
     from ratchet.steps.context import Services
+
+_PENDING = "nobody has answered yet"
 
 
 def form() -> dict[str, Param]:
@@ -60,24 +65,49 @@ class PersonApproves(ApprovalOperator):  # type: ignore[misc, unused-ignore]
 
         services = connected()
         night = _judged(services, context)
-        why = (
-            ()
-            if night.request.dry_run
-            else asks(load_pipeline(self.pipeline, overrides=night.request.overrides), night)
-        )
+        pipeline = load_pipeline(self.pipeline, overrides=night.request.overrides)
+        why = () if night.request.dry_run else asks(pipeline, night)
         if not why:
             said = "a dry run asks nobody" if night.request.dry_run else "tonight nothing asks for a person"
             hand_on(context, night.with_result("approve", ApproveResult(required=False, approved=True, reason=said)))
             self.log.info(said)
             return
-        given = _given(context) if tried_before(context["ti"], self.retries) else None
+        given = self._given(context, services, night, why) if tried_before(context["ti"], self.retries) else None
         if given is not None:
-            self.log.info("the answer had been given before this attempt")
-            self._conclude(context, services, night.with_result("approve", self._result(given, why)))
+            self.log.info("the answer was given to the attempt before")
+            self._conclude(context, services, night.with_result("approve", given))
             return
+        kept.keep(services.store, context, "approve", night)  # what was answered before is void
         until = datetime.now(UTC) + (self.response_timeout or timedelta())
+        self.params = ParamsDict(
+            form()
+        )  # Airflow has put the reason for the run, of that name too, in the answer's place
         self.body = case(night, services, why, self.allowed, until)
-        super().execute(context)
+        try:
+            super().execute(context)
+        except TaskAwaitingInput:
+            pending = ApproveResult(required=True, approved=False, why=why, reason=_PENDING)
+            kept.keep(services.store, context, "approve", night.with_result("approve", pending))
+            raise
+
+    def _given(self, context: Any, services: Services, night: Night, why: tuple[str, ...]) -> ApproveResult | None:
+        """Return the answer to the question that the attempt before has put.
+
+        It is asked of Airflow's API, because Airflow can take an attempt that was answered within seconds for a failed one.
+        """
+        asked = kept.kept(services.store, context, "approve", night)
+        if asked is None or asked.approve is None or asked.gate != night.gate:
+            return None
+        if asked.approve.reason != _PENDING:
+            return asked.approve
+        run, airflow = context["dag_run"], notes.api()
+        try:
+            path = f"{notes.run_path(run.dag_id, run.run_id)}/taskInstances/{self.task_id}/-1/hitlDetails"
+            found = airflow.request("GET", path) if airflow else {}
+        except RatchetError as exc:
+            self.log.warning("the earlier answer cannot be looked up, so it is asked for again: %s", exc)
+            found = {}
+        return self._result(found, why) if found.get("response_received") else None
 
     def execute_complete(self, context: Any, event: dict[str, Any]) -> None:
         """Record who said what; a no skips the promotion."""
@@ -92,7 +122,7 @@ class PersonApproves(ApprovalOperator):  # type: ignore[misc, unused-ignore]
     def _result(self, answer: dict[str, Any], why: tuple[str, ...]) -> ApproveResult:
         user = answer.get("responded_by_user") or {}
         who = str(user.get("id" if self.allowed else "name") or "")  # as the spec names them
-        approved = list(answer["chosen_options"]) == [self.APPROVE]
+        approved = list(answer.get("chosen_options") or ()) == [self.APPROVE]
         reason = str((answer.get("params_input") or {}).get("reason") or "").strip()
         if not who:
             approved, reason = False, "nobody answered in time"
@@ -111,22 +141,6 @@ class PersonApproves(ApprovalOperator):  # type: ignore[misc, unused-ignore]
         self.log.info("approved=%s by %s: %s", answer.approved, answer.who or "nobody", answer.reason)
         if not answer.approved:
             raise DownstreamTasksSkipped(tasks=["promote"])
-
-
-def _given(context: Any) -> dict[str, Any] | None:
-    """Return the answer to an earlier attempt's question, if there is one."""
-    try:
-        found = get_hitl_detail_content_detail(context["ti"].id)
-    except AirflowRuntimeError:  # no question was put yet
-        return None
-    if not found.response_received:
-        return None
-    user = found.responded_by_user
-    return {
-        "chosen_options": list(found.chosen_options or ()),
-        "params_input": dict(found.params_input or {}),
-        "responded_by_user": {"id": user.id, "name": user.name} if user else None,
-    }
 
 
 def _judged(services: Services, context: Any) -> Night:
@@ -148,7 +162,7 @@ def case(night: Night, services: Services, why: Sequence[str], allowed: Sequence
     champion = night.score.champion if night.score else None
     who = ", ".join(f"**{user}**" for user in allowed) or "whoever may act on this DAG"
     lines = [
-        f"### {gate.verdict.outcome}: {_model(candidate)} instead of {_model(champion)}",
+        f"### {gate.verdict.outcome}: {_model(candidate)} {f'instead of {_model(champion)}' if champion else 'as the first champion'}",
         f"Night of **{request.cutoff}**, started by {request.actor}"
         + (f": {request.reason}" if request.reason else ""),
         "",
@@ -169,27 +183,28 @@ def case(night: Night, services: Services, why: Sequence[str], allowed: Sequence
 
 
 def _model(version: ModelVersion | None) -> str:
-    return f"version {version.version} (cutoff {version.cutoff})" if version else "no champion yet"
+    return f"version {version.version} (cutoff {version.cutoff})" if version else "no version"
 
 
-def _check(check: Any) -> tuple[str, ...]:
+def _check(check: Check) -> tuple[str, ...]:
     value, limit = ("" if x is None else f"{x:.5g}" for x in (check.value, check.limit))
-    return check.name, f"**{check.outcome}**" if check.outcome != "PASS" else "PASS", value, limit, check.reason
+    outcome = check.outcome.replace("_", " ").lower() if check.outcome is Outcome.NOT_APPLICABLE else str(check.outcome)
+    against = check.outcome in {Outcome.FAIL, Outcome.UNDECIDED}
+    return check.name, f"**{outcome}**" if against else outcome, value, limit, check.reason
 
 
 def _metrics(night: Night) -> list[str]:
-    """Compare both models on the hold-out."""
+    """Tell the metrics on the hold-out, beside the champion's where there is one."""
     found = night.evaluate
     if not found:
         return []
-    champion = found.champion or {}
-    rows = [
-        (name, _number(value), _number(champion.get(name)))
-        for name, value in found.challenger.items()
-        if "[" not in name
-    ]
-    about = f"**On the hold-out** ({found.rows:,} rows; the champion on the {found.common_rows:,} that it has not seen)"
-    return [about, "", *_table(("metric", "tonight's challenger", "champion"), rows), ""] if rows else []
+    head, about, champion = ["metric", "tonight's challenger"], f"{found.rows:,} rows", found.champion
+    rows = [[name, _number(value)] for name, value in found.challenger.items() if "[" not in name]
+    if champion is not None:
+        head.append("champion")
+        about += f"; the champion on the {found.common_rows:,} that it has not seen"
+        rows = [[*row, _number(champion.get(row[0]))] for row in rows]
+    return [f"**On the hold-out** ({about})", "", *_table(head, rows), ""]
 
 
 def _number(value: float | None) -> str:

@@ -35,7 +35,7 @@ def asked(approval, monkeypatch, services, why):
     monkeypatch.setattr(
         "airflow.providers.standard.operators.hitl.upsert_hitl_detail", lambda **kwargs: put.append(kwargs)
     )
-    monkeypatch.setattr(approval, "get_hitl_detail_content_detail", lambda _ti: pytest.fail("nobody was asked before"))
+    monkeypatch.setattr(approval.notes, "api", lambda: pytest.fail("nobody was asked before"))
     return put
 
 
@@ -75,7 +75,7 @@ def test_asks_a_person(task, given, asked, services, monkeypatch):
         task.execute(given)
     [request] = asked
     for words in (
-        "PASS: version 7 (cutoff 2013-06-01) instead of no champion yet",
+        "PASS: version 7 (cutoff 2013-06-01) as the first champion",
         "- there is no champion yet",
         "| auc ≥ 0.62 | PASS | 0.7 |  | 0.7000 over 900 rows |",
         "**uma** may answer until",
@@ -86,6 +86,14 @@ def test_asks_a_person(task, given, asked, services, monkeypatch):
         assert words in request["body"]
     assert request["assigned_users"] == [{"id": "uma", "name": "uma"}]
     assert request["defaults"] == ["Reject"]
+
+
+def test_reason_of_the_run_is_not_the_reason_of_the_answer(task, given, asked):
+    """Airflow fills the form of a task with the run's parameters of the same name; who answers says why in their own words."""
+    task.params["reason"] = "the first night"
+    with pytest.raises(TaskAwaitingInput):
+        task.execute(given)
+    assert asked[0]["params"]["reason"]["value"] is None
 
 
 def test_asks_nobody_where_nothing_asks_for_a_person(task, given, asked, why):
@@ -140,27 +148,77 @@ def test_anything_else_is_a_no(approval, task, given, services, said, recorded):
     assert (found.required, found.approved, found.who, found.reason) == (True, False, *recorded)
 
 
-def test_answer_survives_a_crash(approval, task, given, asked, monkeypatch):
-    """An attempt after the one that was answered takes that answer; nobody is asked twice."""
-    given["ti"].try_number = 2
-    found = SimpleNamespace(
-        response_received=True,
-        responded_by_user=SimpleNamespace(id="uma", name="uma"),
-        chosen_options=["Approve"],
-        params_input={"reason": "fine"},
-    )
-    monkeypatch.setattr(approval, "get_hitl_detail_content_detail", lambda _ti: found)
-    task.execute(given)
+def again(given):
+    """Let the run's task be tried again, as Airflow does after a crash."""
+    given["ti"].try_number += 1
+    return given
+
+
+@pytest.fixture
+def airflow(approval, monkeypatch):
+    """What Airflow's API says of the question."""
+    found = {"response_received": False}
+    said = SimpleNamespace(request=lambda _method, path: {**found, "path": path})
+    monkeypatch.setattr(approval.notes, "api", lambda: said)
+    return found
+
+
+def test_answer_survives_an_attempt_that_airflow_took_for_failed(task, given, asked, airflow):
+    """An answer that came within seconds goes to the next attempt; nobody is asked twice."""
+    with pytest.raises(TaskAwaitingInput):
+        task.execute(given)
+    airflow.update(answer("Approve"), response_received=True)
+    task.execute(again(given))
+    assert len(asked) == 1
+    assert given["ti"].pushed.approve.model_dump(include={"approved", "who", "reason"}) == {
+        "approved": True,
+        "who": "uma",
+        "reason": "looked at it",
+    }
+
+
+def test_answer_survives_a_crash_after_it_was_recorded(task, given, asked):
+    """Where the store has the answer already, Airflow is not asked for it."""
+    with pytest.raises(DownstreamTasksSkipped):
+        task.execute_complete(given, answer("Reject", reason="holidays"))
+    with pytest.raises(DownstreamTasksSkipped):
+        task.execute(again(given))
     assert not asked
-    assert given["ti"].pushed.approve.approved
+    assert given["ti"].pushed.approve.reason == "holidays"
 
 
-def test_cleared_task_asks_again(task, given, asked):
-    """Who clears approve gets another question, never the answer to the last one."""
+def test_crash_before_an_answer_asks_again(task, given, asked, airflow):
+    """A question that nobody has answered is put again."""
+    for run in (given, again(given)):
+        with pytest.raises(TaskAwaitingInput):
+            task.execute(run)
+    assert len(asked) == 2
+
+
+def test_crash_before_the_question_does_not_take_an_older_answer(task, given, asked, airflow):
+    """What was answered before the task was cleared is void, although Airflow still has it."""
+    airflow.update(answer("Approve"), response_received=True)
+    with pytest.raises(TaskAwaitingInput):
+        task.execute(again(given))
+    assert len(asked) == 1
+
+
+def test_question_without_an_answer_is_a_no(approval, task, given, services):
+    """Marking approve as done by hand while it waits leaves promote with a question that nobody has answered."""
+    with pytest.raises(TaskAwaitingInput):
+        task.execute(given)
+    found = approval.kept.decided(services.store, given, make_night("PASS")).approve
+    assert (found.required, found.approved, found.reason) == (True, False, "nobody has answered yet")
+
+
+def test_cleared_task_asks_again(approval, task, given, asked, services):
+    """Who clears approve gets another question, never the answer to the last one, which is void from then on."""
+    task.execute_complete(given, answer("Approve"))
     given["ti"].try_number, given["ti"].max_tries = 2, 3
     with pytest.raises(TaskAwaitingInput):
         task.execute(given)
     assert len(asked) == 1
+    assert not approval.kept.decided(services.store, given, make_night("PASS")).approve.approved
 
 
 def test_roles_stand_for_their_users(monkeypatch):
