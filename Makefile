@@ -70,6 +70,10 @@ schema: setup ## Write the JSON Schema of pipeline files, for editors
 bench: setup ## Measure what Ratchet costs over bare scripts
 	@$(BIN)/python benchmarks/night.py $(BENCH)
 
+.PHONY: bench-decisions
+bench-decisions: setup ## Measure what each rule of promotion decides on a year of real nights
+	@$(BIN)/python -m benchmarks.decisions --write $(BENCH)
+
 .PHONY: lock
 lock: | $(TOOLS)/stamps/python $(UV) ## Resolve the dependencies anew, within what is locked
 	$(call say,'locking: runtime and development tools and S3 server')
