@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from ratchet.domain.models import ModelFiles, ModelSchema, ModelVersion, files_digest
 from ratchet.domain.records import digest
+from ratchet.domain.retention import TrackedRun
 from ratchet.domain.snapshots import StoredObject
 from ratchet.domain.validation import ExpectationResult, ValidationReport
 from ratchet.errors import AlreadyExists, ArtifactTampered, ConditionalWritesIgnored, ObjectChanged, ObjectNotFound
@@ -125,10 +126,12 @@ class MemoryStore:
             raise ConditionalWritesIgnored("memory")
 
     def delete(self, uri: str) -> None:
-        """Delete an object; its versions stay where the bucket keeps them."""
-        self._objects[self._uri(uri)].append(_Version(None, None, "", 0))
-        if not self.versioned:
-            del self._objects[self._uri(uri)]
+        """See ``ports.ObjectStore.delete``."""
+        self.tripwire("delete", uri)
+        if self._uri(uri) in self._objects:
+            self._objects[self._uri(uri)].append(_Version(None, None, "", 0))
+            if not self.versioned:
+                del self._objects[self._uri(uri)]
 
     def lose(self, uri: str) -> None:
         """Lose an object with all its versions."""
@@ -262,6 +265,27 @@ class MemoryRegistry:
         self.tripwire("discard", run_id)
         del self.runs[run_id]
 
+    def tracked(self, pipeline: str) -> Sequence[TrackedRun]:
+        """See ``ports.Registry.tracked``."""
+        return [
+            TrackedRun(
+                run_id=run_id,
+                run_key=run.run_key,
+                cutoff=run.tags["ratchet.cutoff"],
+                snapshot=run.tags["ratchet.snapshot"],
+                dry_run=run.tags["ratchet.dry_run"] == "true",
+                running=run.status == "RUNNING",
+            )
+            for run_id, run in self.runs.items()
+            if run.pipeline == pipeline and {"ratchet.snapshot", "ratchet.dry_run"} <= run.tags.keys()
+        ]
+
+    def erase(self, run_id: str) -> str | None:
+        """See ``ports.Registry.erase``."""
+        self.tripwire("erase", run_id)
+        del self.runs[run_id]
+        return None
+
     def register(self, pipeline: str, version: Mapping[str, str], run_id: str) -> ModelVersion:
         """See ``ports.Registry.register``."""
         self.tripwire("register", pipeline)
@@ -312,6 +336,10 @@ class MemoryRegistry:
     def alias(self, pipeline: str, alias: str) -> int | None:
         """See ``ports.Registry.alias``."""
         return self._aliases.get(pipeline, {}).get(alias)
+
+    def aliases(self, pipeline: str) -> Mapping[str, int]:
+        """See ``ports.Registry.aliases``."""
+        return dict(self._aliases.get(pipeline, {}))
 
     def set_alias(self, pipeline: str, alias: str, version: int) -> None:
         """See ``ports.Registry.set_alias``."""

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     from ratchet.domain.ledger import LedgerEntry
     from ratchet.domain.night import Night
+    from ratchet.domain.retention import TrackedRun
     from ratchet.domain.validation import ValidationReport
     from ratchet.spec import Pipeline
 
@@ -52,6 +53,9 @@ class ObjectStore(Protocol):
             AlreadyExists: somebody else wrote it first.
             ConditionalWritesIgnored: the store does not honour the condition.
         """
+
+    def delete(self, uri: str) -> None:
+        """Delete an object, if it is there; a bucket that keeps versions keeps what it was."""
 
     def fetch(self, objects: Sequence[tuple[StoredObject, str | None]]) -> Sequence[tuple[Path, str]]:
         """Bring exactly these object versions into the local cache, in parallel, each read whole and verified.
@@ -253,6 +257,12 @@ class Registry(Protocol):
     def discard(self, run_id: str) -> None:
         """Delete a run that lost a race for its run key."""
 
+    def tracked(self, pipeline: str) -> Sequence[TrackedRun]:
+        """Return the runs that nights have made, none that a user has."""
+
+    def erase(self, run_id: str) -> str | None:
+        """Delete a run with its artifacts, and say why these stay where they do."""
+
     def register(self, pipeline: str, version: Mapping[str, str], run_id: str) -> ModelVersion:
         """Create the one version of a run key from a run's model; ``version`` are its tags, as ModelVersion has them.
 
@@ -277,6 +287,9 @@ class Registry(Protocol):
 
     def alias(self, pipeline: str, alias: str) -> int | None:
         """Return the version that an alias names."""
+
+    def aliases(self, pipeline: str) -> Mapping[str, int]:
+        """Return the version that each alias names, a user's own included."""
 
     def set_alias(self, pipeline: str, alias: str, version: int) -> None:
         """Point an alias at a version."""

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ratchet.domain.models import ModelFiles, ModelSchema, ModelVersion, files_digest
+from ratchet.domain.retention import TrackedRun
 from ratchet.errors import (
     ArtifactTampered,
     ObjectNotFound,
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 
 _FILES = ("booster.ubj", "features.sql", "schema.json")
 _TAGS = ("run_key", "artifact_digest", "seen_through", "cutoff", "recipe", "recipe_spec")
+_RUN_TAGS = ("run_key", "cutoff", "snapshot", "dry_run")
 _ANCHOR = "ratchet.ledger."  # followed by an entry's number: a tag of the registered model
 _SCORING_NEEDS = ("duckdb", "numpy", "pandas", "pyarrow", "pydantic", "xgboost")
 _MOST_PARAMS = 100  # MLflow takes no more in one request
@@ -128,6 +130,37 @@ class MlflowRegistry:
         with _translated(f"discarding run {run_id}"):
             self.client.delete_run(run_id)
 
+    def tracked(self, pipeline: str) -> Sequence[TrackedRun]:
+        """See ``ports.Registry.tracked``."""
+        found: list[Any] = []
+        token: str | None = None
+        ours = f"tags.`ratchet.pipeline` = '{pipeline}'"
+        with _translated(f"listing runs of {pipeline}"):
+            while True:
+                page = self.client.search_runs([self._experiment(pipeline)], ours, max_results=1000, page_token=token)
+                found += page
+                token = page.token
+                if not token:
+                    break
+        return [_tracked(run) for run in found if all(f"ratchet.{name}" in run.data.tags for name in _RUN_TAGS)]
+
+    def erase(self, run_id: str) -> str | None:
+        """See ``ports.Registry.erase``."""
+        from mlflow.exceptions import MlflowException
+        from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
+
+        left = None
+        with _translated(f"deleting run {run_id}"):
+            uri = self.client.get_run(run_id).info.artifact_uri
+            try:
+                store = get_artifact_repository(uri, self.tracking_uri, self.tracking_uri)
+                for file in store.list_artifacts():
+                    store.delete_artifacts(file.path)
+            except (MlflowException, NotImplementedError, OSError) as exc:
+                left = f"the artifacts of run {run_id} could not be deleted: {without_credentials(str(exc))[:200]}"
+            self.client.delete_run(run_id)
+        return left
+
     def register(self, pipeline: str, version: Mapping[str, str], run_id: str) -> ModelVersion:
         """See ``ports.Registry.register``."""
         tags = {f"ratchet.{name}": version[name] for name in _TAGS}
@@ -214,6 +247,12 @@ class MlflowRegistry:
             found = model.aliases.get(alias) if model else None
             return int(found) if found else None
 
+    def aliases(self, pipeline: str) -> Mapping[str, int]:
+        """See ``ports.Registry.aliases``."""
+        with _translated(f"reading the aliases of {pipeline}"):
+            model = self._model(pipeline)
+        return {name: int(version) for name, version in model.aliases.items()} if model else {}
+
     def set_alias(self, pipeline: str, alias: str, version: int) -> None:
         """See ``ports.Registry.set_alias``."""
         with _translated(f"pointing alias {alias} of {pipeline} at version {version}"):
@@ -295,6 +334,20 @@ def _version(found: Any, tags: Mapping[str, str]) -> ModelVersion:
             "mlflow_run_id": found.run_id,
             "created": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(found.creation_timestamp / 1000)),
             **{name: tags[f"ratchet.{name}"] for name in _TAGS},
+        }
+    )
+
+
+def _tracked(run: Any) -> TrackedRun:
+    tags = run.data.tags
+    return TrackedRun.model_validate(
+        {
+            "run_id": run.info.run_id,
+            "run_key": tags["ratchet.run_key"],
+            "cutoff": tags["ratchet.cutoff"],
+            "snapshot": tags["ratchet.snapshot"],
+            "dry_run": tags["ratchet.dry_run"] == "true",
+            "running": run.info.status == "RUNNING",
         }
     )
 

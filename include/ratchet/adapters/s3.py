@@ -159,6 +159,12 @@ class S3Store:
                 self.client.delete_object(Bucket=bucket, Key=key)
         raise ConditionalWritesIgnored(self.endpoint)
 
+    def delete(self, uri: str) -> None:
+        """See ``ports.ObjectStore.delete``."""
+        bucket, key = self._split(uri)
+        with contextlib.suppress(ObjectNotFound), _translated(uri, f"deleting {uri}"):
+            self.client.delete_object(Bucket=bucket, Key=key)
+
     def fetch(self, objects: Sequence[tuple[StoredObject, str | None]]) -> Sequence[tuple[Path, str]]:
         """See ``ports.ObjectStore.fetch``."""
         digests = {found: sha or self._seen(found) for found, sha in objects}

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
     from ratchet.domain.models import Task
+    from ratchet.domain.retention import TrackedRun
     from ratchet.domain.windows import Windows
     from ratchet.ports import FeatureFrame, FeatureQuery, Floats, ObjectStore, Trainer, TrainingPlan
 
@@ -81,6 +82,10 @@ class FolderStore:
         """See ``ports.ObjectStore.put``."""
         path = self._own(uri)
         self._aside(path, data).replace(path)
+
+    def delete(self, uri: str) -> None:
+        """See ``ports.ObjectStore.delete``."""
+        self._own(uri).unlink(missing_ok=True)
 
     def create(self, uri: str, data: bytes, content_type: str = "application/json") -> None:  # noqa: ARG002
         """See ``ports.ObjectStore.create``."""
@@ -159,6 +164,15 @@ class FolderRegistry:
         """See ``ports.Registry.discard``."""
         shutil.rmtree(self._store.path(_run(run_id)), ignore_errors=True)
 
+    def tracked(self, pipeline: str) -> Sequence[TrackedRun]:  # noqa: ARG002
+        """See ``ports.Registry.tracked``; a sandbox is thrown away as a whole."""
+        return ()
+
+    def erase(self, run_id: str) -> str | None:
+        """See ``ports.Registry.erase``."""
+        self.discard(run_id)
+        return None
+
     def register(self, pipeline: str, version: Mapping[str, str], run_id: str) -> ModelVersion:
         """See ``ports.Registry.register``."""
         if there := self.version_of(pipeline, version["run_key"]):
@@ -189,6 +203,11 @@ class FolderRegistry:
         if (found := files_digest(files)) != digest:
             raise ArtifactTampered(f"the model of run {run_id}", digest, found)
         return folder, _model(files)
+
+    def aliases(self, pipeline: str) -> Mapping[str, int]:
+        """See ``ports.Registry.aliases``."""
+        names = [stored.uri.rpartition("/")[2] for stored in self._store.list(f"registry/aliases/{pipeline}/")]
+        return {name: found for name in names if (found := self.alias(pipeline, name))}
 
     def alias(self, pipeline: str, alias: str) -> int | None:
         """See ``ports.Registry.alias``."""

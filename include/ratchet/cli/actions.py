@@ -10,18 +10,19 @@ import typer
 
 from ratchet.cli.connect import connect_for
 from ratchet.cli.night import Home, Json, Name
-from ratchet.cli.show import print_json, say
+from ratchet.cli.show import console, print_json, say
 from ratchet.errors import ActionRefused
 
 if TYPE_CHECKING:
     from ratchet.domain.ledger import LedgerEntry
 
+_SHOWN = 20  # versions, in one line
 Reason = Annotated[str, typer.Option("--reason", help="Why; goes to the ledger.", show_default=False)]
 
 
 def add_to(app: typer.Typer) -> None:
     """Add the commands."""
-    for command in (rollback, freeze, thaw, promote, reconcile):
+    for command in (rollback, freeze, thaw, promote, reconcile, prune):
         app.command()(command)
 
 
@@ -123,6 +124,51 @@ def reconcile(
         print_json({"pipeline": pipeline, "entries": len(entries), "repaired": said})
         return
     say(said or f"{pipeline}: {len(entries)} ledger entries hold, and the alias follows them")
+
+
+def prune(
+    pipeline: Annotated[
+        str | None, typer.Argument(help="The pipeline's name; by default all.", metavar="PIPELINE")
+    ] = None,
+    *,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be deleted, and delete nothing.")] = False,
+    home: Home = None,
+    as_json: Json = False,
+) -> None:
+    """Delete by the spec's `retention` what no champion, past or present, no ledger entry and no kept night needs."""
+    from ratchet.spec import default_home, load_pipeline, pipeline_names
+    from ratchet.steps.prune import prunable
+    from ratchet.steps.prune import prune as delete
+
+    names = (pipeline,) if pipeline else pipeline_names(home or default_home())
+    told = []
+    for name in names:
+        services, loaded = connect_for(name, home), load_pipeline(name, home)
+        found = prunable(services, loaded) if dry_run else delete(services, loaded, _dim if not as_json else _silent)
+        told.append({"pipeline": name, "dry_run": dry_run, "bytes": found.bytes, **found.model_dump(mode="json")})
+        if as_json:
+            continue
+        for kept in found.objects if dry_run else ():
+            _dim(f"{kept.key} ({kept.size:,} bytes)")
+        say(
+            f"{name}: {'would delete' if dry_run else 'deleted'} {len(found.versions)} versions"
+            f"{_listed(found.versions)}, {len(found.runs)} MLflow runs and {len(found.objects)} objects of "
+            f"{found.bytes / 1e6:.1f} MB"
+        )
+    if as_json:
+        print_json({"pipelines": told})
+
+
+def _listed(versions: tuple[int, ...]) -> str:
+    return f" ({', '.join(map(str, versions[:_SHOWN]))}{' …' if len(versions) > _SHOWN else ''})" if versions else ""
+
+
+def _dim(message: str) -> None:
+    console(stderr=True).print(f"[dim]{message}[/dim]")
+
+
+def _silent(_message: str) -> None:
+    """Say nothing."""
 
 
 def _told(entry: LedgerEntry, *, as_json: bool) -> None:

@@ -1,0 +1,112 @@
+"""Prune: delete by the spec's rule what nothing refers to any more."""
+
+from __future__ import annotations
+
+import json
+from datetime import date
+from typing import TYPE_CHECKING, Any
+
+from ratchet.domain.retention import PREFIXES, Inventory, Kept, NightFact, PrunePlan, plan
+from ratchet.domain.snapshots import Snapshot
+from ratchet.steps import turns
+from ratchet.steps.context import silent
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from ratchet.domain.ledger import LedgerEntry
+    from ratchet.spec import Pipeline
+    from ratchet.steps.context import Services
+
+
+def prunable(services: Services, pipeline: Pipeline) -> PrunePlan:
+    """Say what may be deleted.
+
+    Raises:
+        LedgerBroken: what is needed cannot be told from a ledger that does not verify.
+    """
+    return _planned(services, pipeline, turns.look(services, pipeline.name))
+
+
+def prune(services: Services, pipeline: Pipeline, say: Callable[[str], None] = silent) -> PrunePlan:
+    """Delete what may be deleted, and return what that was. Killed half-way and run again, it goes on.
+
+    Raises:
+        LedgerBroken: what is needed cannot be told from a ledger that does not verify.
+    """
+    entries = turns.look(services, pipeline.name)
+    found = _planned(services, pipeline, entries)
+    while (now := turns.look(services, pipeline.name)) != entries:  # somebody has become champion in the meantime
+        entries, found = now, _planned(services, pipeline, now)
+    for version in found.versions:
+        say(f"version {version}")
+        services.registry.delete_version(pipeline.name, version)
+    left = [words for run in found.runs if (words := services.registry.erase(run))]
+    for kept in found.objects:
+        say(kept.key)
+        services.store.delete(kept.key)
+    if left:
+        say(f"the artifacts of {len(left)} MLflow runs stay until `mlflow gc` removes them: {left[0]}")
+    return found
+
+
+def _planned(services: Services, pipeline: Pipeline, entries: Sequence[LedgerEntry]) -> PrunePlan:
+    keep, league = pipeline.spec.retention, pipeline.spec.league
+    found = _inventory(services, pipeline.name)
+    return plan(found, entries, versions=keep.versions, days=keep.days, league=league.size)
+
+
+def _inventory(services: Services, name: str) -> Inventory:
+    store, registry = services.store, services.registry
+    objects = tuple(
+        Kept(key=_key(stored.uri, prefix), size=stored.size)
+        for prefix in PREFIXES
+        for stored in store.list(f"{prefix}/{name}/")
+    )
+    nights = tuple(_night(store.get(o.key), o.key) for o in objects if o.key.startswith("nights/"))
+    runs = tuple(registry.tracked(name))
+    pins = {o.key: store.get(o.key).decode() for o in objects if o.key.startswith("pins/")}
+    known = {n.snapshot for n in nights} | {r.snapshot for r in runs} | set(pins.values())
+    orphans = [o.key for o in objects if o.key.startswith("snapshots/") and _stem(o.key) not in known]
+    return Inventory(
+        versions=tuple(registry.versions(name)),
+        aliases=tuple(registry.aliases(name).values()),
+        runs=runs,
+        nights=nights,
+        pins=pins,
+        manifests={_stem(key): cutoff for key in orphans if (cutoff := _cutoff(store.get(key)))},
+        objects=objects,
+    )
+
+
+def _key(uri: str, prefix: str) -> str:
+    return uri[uri.index(f"/{prefix}/") + 1 :]
+
+
+def _stem(key: str) -> str:
+    return key.rpartition("/")[2].removesuffix(".json")
+
+
+def _night(record: bytes, key: str) -> NightFact:
+    """Read what a night refers to; a record that another version wrote is known by its name alone."""
+    try:
+        told: dict[str, Any] = json.loads(record)
+    except ValueError:
+        told = {}
+    cutoff, run = key.split("/")[-2:]
+    return NightFact(
+        cutoff=date.fromisoformat(cutoff),
+        run=run,
+        run_key=told.get("run_key") or "",
+        snapshot=(told.get("snapshot") or {}).get("digest") or "",
+        recipe_spec=told.get("recipe_spec") or "",
+        dry_run=bool((told.get("request") or {}).get("dry_run")),
+    )
+
+
+def _cutoff(manifest: bytes) -> date | None:
+    """Return whose night an orphaned snapshot was; one that cannot be read is left alone."""
+    try:
+        return Snapshot.model_validate_json(manifest).cutoff
+    except ValueError:
+        return None
