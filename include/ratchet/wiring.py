@@ -17,7 +17,7 @@ from ratchet.adapters.signing import signer, trusted_keys
 from ratchet.adapters.xgb import XgbTrainer
 from ratchet.errors import SettingsInvalid
 from ratchet.settings import Settings, settings
-from ratchet.steps.context import Services
+from ratchet.steps.context import Nowhere, Services
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -57,7 +57,7 @@ def object_store(given: Settings | None = None) -> S3Store:
 
 
 def sandboxed(real: Services, pipeline: Pipeline, folder: Path, shared: Path) -> Services:
-    """Build services that read the pipeline's source as the real ones do, and write nowhere but here.
+    """Build services that read the pipeline's source as the real ones do, write nowhere but here, and alert nobody.
 
     Args:
         real: the real services.
@@ -73,6 +73,7 @@ def sandboxed(real: Services, pipeline: Pipeline, folder: Path, shared: Path) ->
         trainer=KeptFits(real.trainer, shared / "fits"),
         registry=FolderRegistry(store),
         ledger=ObjectLedger(store),
+        alerter=Nowhere(),
     )
 
 

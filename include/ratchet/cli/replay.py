@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import shutil
 from contextlib import contextmanager
@@ -70,6 +71,7 @@ def replay(  # noqa: PLR0913  a command's options
     loaded = _with_gates(pipeline, home, gates)
     wanted = Range(first=first.date(), last=last.date(), every=every)
     use_stack()
+    logging.getLogger("ratchet.alerts").disabled = True  # the alerts of the past stand in the pages of its nights
     found = settings()
     base = found.cache / "replays" / pipeline
     key = digest([loaded.model_dump(mode="json"), wanted.model_dump(mode="json")])[:16]

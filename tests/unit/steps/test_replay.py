@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
@@ -16,8 +17,10 @@ from ratchet.domain.night import DayScore
 from ratchet.domain.policies import BY_DAY, BY_NIGHT, NEVER, NEWEST, THIS, Range
 from ratchet.errors import SpecInvalid, UsageError
 from ratchet.spec import with_gates
+from ratchet.steps import replay as replays
+from ratchet.steps.context import Nowhere
 from ratchet.steps.crew import Crew
-from ratchet.steps.replay import NIGHTS, replay
+from ratchet.steps.replay import NIGHTS
 from ratchet.wiring import sandboxed
 
 if TYPE_CHECKING:
@@ -33,6 +36,14 @@ STRICT = "gates: [{kind: bound, metric: auc, at_least: 0.999, min_rows: 50}]"
 
 def silent(*_):
     """Say nothing."""
+
+
+class Loud:
+    """An alerter that real people listen to."""
+
+    def send(self, *_):
+        """Fail the test."""
+        raise AssertionError("a replay alerts nobody")
 
 
 class Sandbox:
@@ -52,13 +63,14 @@ class Sandbox:
             return fit(*given)
 
         machine.trainer.fit = counted
+        machine = replace(machine, alerter=Loud())
         return sandboxed(machine, pipeline or self.world.pipeline(), self.folder / name, self.folder / "shared")
 
     def replay(self, wanted: Range = ALL, pipeline: Pipeline | None = None, watch=silent) -> Replayed:
         """Replay some nights in this process."""
         pipeline = pipeline or self.world.pipeline()
         with Crew(lambda name: self.services(name, pipeline), 1) as crew:
-            return replay(pipeline, wanted, crew, watch)
+            return replays.replay(pipeline, wanted, crew, watch)
 
 
 @pytest.fixture(scope="session")
@@ -142,6 +154,11 @@ def test_nothing_real_is_touched(landed, sandbox):
         dict(landed.registry.runs),
         landed.registry.anchors("small"),
     )
+
+
+def test_nobody_is_alerted(sandbox):
+    """Whoever is told of real nights hears nothing of those that are replayed."""
+    assert isinstance(sandbox.services(NIGHTS).alerter, Nowhere)
 
 
 def test_each_night_is_fitted_once(sandbox):
