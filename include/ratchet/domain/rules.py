@@ -483,7 +483,9 @@ def _worst(sides: Sequence[_Found]) -> _Found:
     order = (Outcome.FAIL, Outcome.UNDECIDED, Outcome.PASS, Outcome.NOT_APPLICABLE)
     outcome = min((side.outcome for side in sides), key=order.index)
     alike = [side for side in sides if side.outcome is outcome]
-    return alike[0]._replace(reason="; ".join(side.reason for side in alike))
+    reasons = [side.reason for side in alike]
+    told = [r for r in reasons if not any(o != r and o.startswith(r) for o in reasons)]
+    return alike[0]._replace(reason="; ".join(told))
 
 
 def _listed(names: Sequence[str]) -> str:
