@@ -78,8 +78,8 @@ def replay(  # noqa: PLR0913  a command's options
     with _alone(base):
         if fresh:
             _discard(base)
-        kept = base / code_digest()[:16]
-        worlds = partial(_world, found, loaded, kept, key)
+        kept = base / code_digest()[:16] / key
+        worlds = partial(_world, found, loaded, kept, base / "shared")
         with Crew(worlds, jobs or os.cpu_count() or 1) as crew, _Progress(quiet=as_json) as progress:
             replayed = play(loaded, wanted, crew, progress)
     folder = out or Path(f"replay-{pipeline}")
@@ -150,13 +150,11 @@ def _verdict(outcome: Outcome) -> str:
     return coloured(outcome.lower())
 
 
-def _world(found: Settings, pipeline: Pipeline, base: Path, key: str, name: str) -> Services:
+def _world(found: Settings, pipeline: Pipeline, folder: Path, shared: Path, name: str) -> Services:
     """Build the services of one of a replay's worlds; a process of its own calls this."""
-    from ratchet.steps.replay import SCRATCH
     from ratchet.wiring import sandboxed, services
 
-    folder = base / (name if name == SCRATCH else f"{name}-{key}")
-    return sandboxed(services(found), pipeline, folder, base / "shared")
+    return sandboxed(services(found), pipeline, folder / name, shared)
 
 
 def _with_gates(pipeline: str, home: Path | None, gates: Path | None) -> Pipeline:

@@ -5,10 +5,11 @@ from __future__ import annotations
 import atexit
 import os
 import signal
+import threading
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from functools import cache
-from multiprocessing import get_context
+from multiprocessing import get_context, parent_process
 from typing import TYPE_CHECKING, Any, NamedTuple, Self, TypeVar
 
 from ratchet.errors import RatchetError, ServiceError
@@ -83,7 +84,16 @@ class Crew:
 def _begin(worlds: Worlds) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the terminal sends it to all; the first process decides
     atexit.register(os._exit, 0)  # as `ratchet.cli.entry` ends, for the same reason
+    threading.Thread(target=_end_with_parent, daemon=True).start()
     _HERE.append(cache(worlds))
+
+
+def _end_with_parent() -> None:
+    """End when the first process has been killed: the pool's queue would be waited on for ever."""
+    parent = parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
 
 
 def _do(work: Callable[[Worlds, Any], Any], item: Any) -> Any:
