@@ -97,6 +97,18 @@ def test_what_was_deleted_is_not_listed(store, versions):
         store.get("p/a")
 
 
+def test_what_is_deleted_is_gone_and_may_be_deleted_again(store):
+    """A delete frees the key alone, and one of what is not there is no error, in a bucket that is not there either."""
+    store.delete("p/a")
+    for key in ("p/a", "p/ab"):
+        store.put(key, b"x")
+    for _ in range(2):
+        store.delete("p/a")
+    assert [o.uri for o in store.list("p/")] == [f"s3://{store.bucket}/p/ab"]
+    store.create("p/a", b"new")
+    assert store.get("p/a") == b"new"
+
+
 def test_a_conditional_put_writes_once(store):
     """The first creator wins, the second is told, and the bytes stay."""
     store.create("k", b"first")

@@ -218,3 +218,39 @@ def test_the_registered_model_is_data_only(registry, pipeline, tmp_path):
     names = {str(p.relative_to(folder)) for p in __import__("pathlib").Path(folder).rglob("*") if p.is_file()}
     assert {"MLmodel", "data/booster.ubj", "data/features.sql", "data/schema.json"} <= names
     assert not any(name.endswith((".pkl", ".py", ".pickle")) for name in names)
+
+
+TAGS = {"ratchet.cutoff": "2024-01-10", "ratchet.snapshot": "digest", "ratchet.dry_run": "false"}
+
+
+def test_runs_of_nights_are_tracked_and_can_be_erased(registry, pipeline):
+    """A run is known by what its night was; erased, it is gone with its model, and a version of another stays."""
+    made = [registry.start_run(pipeline, key, key, {**TAGS, "ratchet.pipeline": pipeline}) for key in ("old", "new")]
+    for run_id in made:
+        registry.log_model(run_id, FILES)
+    registry.finish(made[0])
+    tracked = {run.run_id: run for run in registry.tracked(pipeline)}
+    assert set(tracked) == set(made)
+    old, new = (tracked[run_id] for run_id in made)
+    assert (old.run_key, old.cutoff, old.snapshot, old.dry_run, old.running) == (
+        "old",
+        date(2024, 1, 10),
+        "digest",
+        False,
+        False,
+    )
+    assert new.running
+    assert registry.erase(made[0]) is None
+    assert [run.run_id for run in registry.tracked(pipeline)] == [made[1]]
+    with pytest.raises(ServiceError):
+        registry.download(made[0], FILES.digest, fresh=True)
+    assert registry.download(made[1], FILES.digest, fresh=True)[1] == FILES
+
+
+def test_all_aliases_are_listed(registry, pipeline):
+    """A user's own alias is among them."""
+    assert registry.aliases(pipeline) == {}
+    made = registry.register(pipeline, facts(), run_of(registry, pipeline))
+    registry.set_alias(pipeline, "champion", made.version)
+    registry.set_alias(pipeline, "canary", made.version)
+    assert registry.aliases(pipeline) == {"champion": made.version, "canary": made.version}
