@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from ratchet.adapters.mlflow import MlflowRegistry
 from samples.data import SAMPLES
 
 if TYPE_CHECKING:
@@ -50,3 +51,38 @@ def test_rollback_and_freeze_by_the_command_line(churn: World) -> None:
     assert ask(churn, "thaw", "--reason", "audit is over")[0] == 0
     assert ask(churn, "champion")[1]["frozen"] is None
     assert "it is not frozen" in ask(churn, "thaw", "--reason", "again")[2]
+
+
+def test_an_alias_set_by_hand_is_set_right_or_adopted(churn: World) -> None:
+    """Reconcile says what it has mended; with a reason it takes the hand's version over instead."""
+    registry = MlflowRegistry(churn.environment["MLFLOW_TRACKING_URI"], churn.store.cache)
+    registry.set_alias("churn", "champion", 1)
+    assert "pointed at version 1" in ask(churn, "reconcile")[1]["repaired"]
+    assert ask(churn, "reconcile")[1]["repaired"] is None
+    registry.set_alias("churn", "champion", 1)
+    assert "needs a reason" in ask(churn, "reconcile", "--adopt")[2]
+    status, entry, error = ask(churn, "reconcile", "--adopt", "--reason", "it was meant")
+    assert (status, entry.get("action"), entry.get("champion", {}).get("version")) == (0, "adopt", 1), error
+
+
+def test_prune_lists_and_deletes(churn: World) -> None:
+    """A dry run and the deed name the same; a young pipeline has nothing to lose."""
+    (told,) = ask(churn, "prune", "--dry-run")[1]["pipelines"]
+    assert (told["versions"], told["runs"], told["objects"]) == ([], [], [])
+    spec = churn.home("churn") / "pipelines" / "churn.yaml"
+    spec.write_text(spec.read_text() + "retention: {versions: 0, days: 0}\n")
+    assert churn.night("churn", CUTOFF, "--dry-run")[0] == 0
+    (would,) = ask(churn, "prune", "--dry-run")[1]["pipelines"]
+    (done,) = ask(churn, "prune")[1]["pipelines"]
+    assert would["objects"] == done["objects"]
+    assert any(kept["key"].startswith("dry-runs/") for kept in done["objects"])
+    assert len(done["runs"]) == 1
+    assert ask(churn, "rollback", "--reason", "still whole")[0] == 0
+
+
+def test_who_may_not_override_is_told_before_anything_runs(churn: World) -> None:
+    """The command names who may."""
+    status, night, error = churn.night("churn", NEXT, "--override", "--reason", "x")
+    assert (status, night) == (2, {})
+    assert "override.allowed names nobody" in error
+    assert "override.allowed names nobody" in ask(churn, "promote", "--version", "1", "--reason", "x")[2]

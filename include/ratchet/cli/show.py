@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Self
 
 if TYPE_CHECKING:
@@ -68,7 +69,7 @@ def tell(night: Night) -> None:
 
 def night_json(night: Night, services: Services | None = None) -> dict[str, Any]:
     """Return what ``--json`` promises of a night; with services, also who serves now."""
-    from ratchet.domain.ledger import champion_of
+    from ratchet.domain.ledger import champion_of, frozen
 
     request, snapshot = night.request, night.snapshot
     found: dict[str, Any] = {
@@ -88,11 +89,16 @@ def night_json(night: Night, services: Services | None = None) -> dict[str, Any]
         if night.evaluate
         else {},
         "champion": None,
+        "frozen": None,
+        "rolled_back": night.score.rolled_back if night.score else None,
+        "alerts": [{"kind": alert.kind, "words": alert.words, "remedy": alert.remedy} for alert in night.alerts],
         "seconds": night.seconds,
         "report": night.report.page if night.report else None,
     }
     if services is not None:
-        serving = champion_of(services.ledger.entries(request.pipeline))
+        entries = services.ledger.entries(request.pipeline)
+        serving, freeze = champion_of(entries), frozen(entries, datetime.now(UTC).date())
+        found["frozen"] = freeze.model_dump(mode="json", include={"actor", "reason", "until"}) if freeze else None
         found["champion"] = {"version": serving.version, "run_key": serving.run_key} if serving else None
     return found
 
