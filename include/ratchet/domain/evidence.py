@@ -24,6 +24,7 @@ Lane = Literal["recipe", "refresh"]
 
 _CANDIDATES = 7  # of the last challengers: an older one has missed too much to be the best (GATES)
 _STALE_DAYS = 7
+_YEAR = 365  # nights; whoever waits longer waits in vain
 _SHOWN = 2  # of the days that make no evidence, in a reason
 
 
@@ -91,9 +92,15 @@ def _weighed(gate: EvidenceGate, trial: Trial, state: EProcess) -> tuple[Outcome
         worse = "refreshed models are worse than one that is held" if trial.lane == "refresh" else "it is worse"
         proof = f"as is proved by E = {state.worse:.3g} for worse: tell whoever owns the recipe"
         return Outcome.FAIL, f"{told}; {worse}, {proof}", needed
-    nights = None if fleet else state.nights_left(alpha)
-    left = f", about {nights} more night{'s' if nights > 1 else ''}" if nights else ""
-    return Outcome.UNDECIDED, told + left, needed
+    return Outcome.UNDECIDED, told + ("" if fleet else _left(state, alpha)), needed
+
+
+def _left(state: EProcess, alpha: float) -> str:
+    """Say how long it will probably take."""
+    nights = state.nights_left(alpha)
+    if nights is None or nights > _YEAR:
+        return ", no proof in sight"
+    return f", about {nights} more night{'s' if nights > 1 else ''}"
 
 
 def counting(gate: EvidenceGate, trial: Trial | None) -> float | None:
