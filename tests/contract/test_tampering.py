@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import uuid
 from dataclasses import dataclass
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -53,7 +53,7 @@ def entry(after: LedgerEntry | None, pipeline: str) -> LedgerEntry:
         actor="schedule",
         approved_by="jane",
         reason="because",
-        at=datetime(2024, 1, 10, seq, tzinfo=UTC).isoformat(),
+        at=(datetime(2024, 1, 10, tzinfo=UTC) + timedelta(hours=seq)).isoformat(),
     )
 
 
