@@ -84,10 +84,11 @@ def test_report_always_runs_and_never_decides(dag):
     assert {task.trigger_rule for task in dag.tasks if task is not report} == {"all_success"}
 
 
-def test_only_promote_tells_of_a_champion(dag):
-    """The asset belongs to promote alone, and its address needs no provider."""
-    outlets = {task.task_id: [asset.uri for asset in task.outlets] for task in dag.tasks if task.outlets}
-    assert outlets == {"promote": [f"x-ratchet://champion/{dag.dag_id}"]}
+def test_only_a_turn_tells_of_a_champion(dag):
+    """Promote has the pipeline's asset, whose address needs no provider; score tells of it when it has sent the champion back."""
+    outlets = {task.task_id: task.outlets for task in dag.tasks if task.outlets}
+    assert [asset.uri for asset in outlets.pop("promote")] == [f"x-ratchet://champion/{dag.dag_id}"]
+    assert {task: [alias.name for alias in found] for task, found in outlets.items()} == {"score": ["champion"]}
 
 
 def test_runs_daily_by_cutoff(dag):

@@ -10,7 +10,7 @@ from airflow.sdk import DAG, CronDataIntervalTimetable
 
 from ratchet.domain.night import STEPS
 from ratchet.orchestration import docs, retries
-from ratchet.orchestration.events import champion_asset
+from ratchet.orchestration.events import ANY_CHAMPION, champion_asset
 from ratchet.orchestration.params import form
 from ratchet.orchestration.tasks import NobodyAsked, ReportTask, StepTask
 from ratchet.spec import load_pipeline
@@ -77,4 +77,6 @@ def _task(step: StepName, spec: PipelineSpec) -> BaseOperator:
     if step == "promote":
         asset = champion_asset(spec.name)
         return StepTask(step=step, pipeline=spec.name, champion=asset, outlets=[asset], **common)
+    if step == "score":  # where the watch may send the champion back
+        common["outlets"] = [ANY_CHAMPION]
     return StepTask(step=step, pipeline=spec.name, **common)

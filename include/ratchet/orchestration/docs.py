@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from ratchet.domain.night import StepName
-    from ratchet.spec import PipelineSpec
+    from ratchet.spec import ApprovalWhen, PipelineSpec
 
 TASKS: dict[StepName, str] = {
     "snapshot": "Lists the window's partitions up to the cutoff and pins the exact object versions that this night reads.",
@@ -15,9 +15,9 @@ TASKS: dict[StepName, str] = {
     "train": "Builds the features, fits the challenger and logs it to MLflow.",
     "evaluate": "Compares challenger and champion on the hold-out, which neither has seen.",
     "register": "Registers one model version per run key, loads it in a fresh process, and checks that it gives the same predictions.",
-    "gate": "Turns the evidence into a verdict: PASS, FAIL or UNDECIDED. Anything but a PASS skips approve and promote.",
-    "approve": "Where the spec asks for it, a person decides; no answer means no.",
-    "promote": "Appends to the ledger by compare-and-swap, moves the alias, and tells the DAGs that wait for a new champion.",
+    "gate": "Turns the evidence into a verdict: PASS, FAIL or UNDECIDED. Anything but a PASS, or an UNDECIDED that is overridden, skips approve and promote.",
+    "approve": "On the nights on which the spec asks for a person, one of those whom it names decides; no answer means no. It waits without a process.",
+    "promote": "Checks verdict and approval again, as they lie in the object store; appends to the ledger by compare-and-swap, moves the alias, and tells the DAGs that wait for a new champion. Skipped where it changed nothing.",
     "report": "Writes the night's page, its record and the run's note, however the night came out.",
 }
 
@@ -38,11 +38,7 @@ def dag_doc(spec: PipelineSpec) -> str:
     """Return the DAG's description in Markdown."""
     window, who = spec.window, f"{spec.owner.name} <{spec.owner.email}>" if spec.owner.email else spec.owner.name
     gates = "\n".join(f"- {gate.name}" for gate in spec.gates)
-    approval = (
-        "nobody is asked"
-        if not spec.approval.when
-        else f"{', '.join(spec.approval.approvers) or 'a person'} must approve"
-    )
+    approval = _approval(spec)
     delay = f", counting only rows that are {window.label_delay_days} days old" if window.label_delay_days else ""
     return f"""\
 {spec.description}
@@ -54,10 +50,29 @@ A `{spec.target.task}` model is fitted on `{spec.source.uri}` over {window.days}
 are held out, and the {window.stop_days} days before them stop the fit. Suite `{spec.validation.suite}`, features `{spec.features}`.
 
 ### Gates
-All of these must pass before the challenger becomes champion; then {approval}.
+All of these must pass before the challenger becomes champion. {approval}
 
 {gates}
 
 {READING}
-[Nights, champions and reports](/ratchet/)
+[Nights, champions and reports](/ratchet/) · [roll back](/dags/rollback) · [freeze](/dags/freeze) · [thaw](/dags/thaw)
 """
+
+
+_WHEN: dict[ApprovalWhen, str] = {
+    "always": "before every promotion",
+    "bootstrap": "before the first champion",
+    "override": "where an UNDECIDED is overridden",
+    "small_gain": "where the gain is small",
+    "slice_worse": "where a slice got worse",
+}
+
+
+def _approval(spec: PipelineSpec) -> str:
+    """Say who stands between a PASS and the promotion, and who may override."""
+    asked, override = spec.approval, ", ".join(spec.override.allowed) or "nobody"
+    said = f"An UNDECIDED may be overridden, with a reason, by {override}."
+    if not asked.when:
+        return f"Nobody is asked. {said}"
+    who = ", ".join(asked.approvers) or "anybody who may act on this DAG"
+    return f"{' and '.join(_WHEN[when] for when in asked.when).capitalize()}, {who} must approve within {asked.timeout_hours:g} hours. {said}"

@@ -76,7 +76,7 @@ def form() -> dict[str, Any]:
             description="Let tonight's challenger become champion although the evidence does not decide. Only for those whom the spec "
             "allows (override.allowed), and only with a reason. A FAIL stays a FAIL.",
         ),
-        "overrides": Param({}, title="Overrides", description=_OVERRIDES, **OVERRIDES),
+        "overrides": Param({}, title="Spec values for this run", description=_OVERRIDES, **OVERRIDES),
     }
 
 

@@ -39,6 +39,11 @@ def tried_before(ti: Any, retries: int) -> bool:
     return bool(ti.try_number > ti.max_tries - retries + 1)
 
 
+def was_cleared(ti: Any, retries: int) -> bool:
+    """Say whether somebody has cleared a task since its run began; Airflow grants it its retries anew then."""
+    return bool(ti.max_tries > retries)
+
+
 class WeatherOnly(RetryPolicy):  # type: ignore[misc, unused-ignore]  # Airflow is not typed for us
     """Try again after a fault that can pass; fail at once after any other."""
 

@@ -16,10 +16,10 @@ from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException, D
 from ratchet.domain.night import STEPS, Ended, Night, NightRequest, StepName
 from ratchet.errors import RatchetError, UsageError
 from ratchet.orchestration import approvers, connections, kept, notes
-from ratchet.orchestration.events import news
+from ratchet.orchestration.events import ANY_CHAMPION, champion_asset, news
 from ratchet.orchestration.links import LINKS, StepLink, addresses
 from ratchet.orchestration.params import check_override, request
-from ratchet.orchestration.retries import can_pass, tried_before
+from ratchet.orchestration.retries import can_pass, tried_before, was_cleared
 from ratchet.spec import load_pipeline
 
 if TYPE_CHECKING:
@@ -128,6 +128,16 @@ class StepTask(BaseOperator):  # type: ignore[misc, unused-ignore]
             raise DownstreamTasksSkipped(tasks=["approve", "promote"])
         if self.step == "promote":
             self._announce(context, night)
+        if (
+            self.step == "score"
+            and night.score
+            and night.score.rolled_back
+            and not was_cleared(context["ti"], self.retries)
+        ):
+            champion = night.score.champion
+            assert champion, "somebody serves after a rollback"
+            told = news(self.pipeline, champion, night.score.reign)
+            context["outlet_events"][ANY_CHAMPION].add(champion_asset(self.pipeline), extra=told)
 
     def _announce(self, context: Any, night: Night) -> None:
         """Tell the DAGs that wait for a new champion, or skip where this run has made none."""

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException, DownstreamTasksSkipped
 from stand_in import Ti, make_night
 
-from ratchet.domain.night import STEPS, Ended, ReportResult
+from ratchet.domain.night import STEPS, Ended, ReportResult, ScoreResult
 from ratchet.errors import ServiceError
 
 HOME = Path(__file__).resolve().parents[3] / "include"
@@ -201,6 +202,29 @@ def test_promotion_of_an_attempt_that_died_is_announced(step, context, keep):
         given
     )
     assert given["outlet_events"][asset].extra["entry"] == 1
+
+
+@pytest.mark.parametrize(("max_tries", "times"), [(2, 1), (3, 0)])
+def test_champion_that_the_watch_sent_back_is_announced_once(step, context, max_tries, times):
+    """Who waits for a new champion hears of an automatic rollback, and not again when the task is cleared."""
+    from ratchet.orchestration.events import ANY_CHAMPION
+
+    night, told = make_night(), []
+    scored = ScoreResult(
+        champion=night.register_.version,
+        reign=3,
+        versions=(),
+        rows=9,
+        rolled_back="version 7 serves again (ledger entry 3)",
+    )
+    ti = Ti(validate=night)
+    ti.max_tries = max_tries
+    given = context(ti)
+    given["outlet_events"] = {ANY_CHAMPION: SimpleNamespace(add=lambda asset, extra: told.append((asset.name, extra)))}
+    step("score", night.model_copy(update={"score": scored}), retries=2).execute(given)
+    assert [(name, extra["version"], extra["entry"]) for name, extra in told] == [
+        ("flight_delay.champion", 7, 3)
+    ] * times
 
 
 @pytest.fixture
