@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
-from datetime import date
+from datetime import UTC, date, datetime
 
 import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from ratchet.domain.ledger import GENESIS, Champion, LedgerEntry, promotion_plan, verified
+from ratchet.domain.ledger import (
+    GENESIS,
+    Champion,
+    LedgerEntry,
+    anchored,
+    followed_by,
+    promotion_plan,
+    serving_at,
+    verified,
+)
 from ratchet.errors import LedgerBroken
 
 DAY = date(2024, 1, 10)
@@ -115,6 +124,72 @@ def test_another_pipelines_entry_is_found():
     """A chain that is copied to another pipeline's place does not hold there."""
     with pytest.raises(LedgerBroken, match="belongs to pipeline 'p'"):
         verified("q", chain(2))
+
+
+def signed(length: int, first: int, key: str = "ours") -> list[LedgerEntry]:
+    """Return a ledger of which the entries from a number on are signed."""
+    made: list[LedgerEntry] = []
+    for entry in chain(length):
+        named = {"key": key} if entry.seq >= first else {}
+        sealed = entry.model_copy(update={"previous": made[-1].hash if made else GENESIS, **named}).sealed()
+        made.append(sealed.model_copy(update={"signature": f"{key} {sealed.hash}"} if named else {}))
+    return made
+
+
+OURS = {"ours": lambda entry_hash, signature: signature == f"ours {entry_hash}"}
+
+
+@given(length=st.integers(1, 6), first=st.integers(1, 8))
+def test_with_trusted_keys_a_ledger_must_be_signed_from_some_entry_on(length, first):
+    """Signed to the end it holds; without any signature it does not, because that is what a forger can make."""
+    entries = signed(length, first)
+    if first <= length:
+        assert verified("p", entries, OURS) == tuple(entries)
+    else:
+        with pytest.raises(LedgerBroken, match="ratchet ledger sign p"):
+            verified("p", entries, OURS)
+    assert verified("p", entries) == tuple(entries)
+
+
+@given(length=st.integers(2, 6), start=st.integers(1, 6), key=st.sampled_from(["", "theirs"]))
+def test_no_tail_of_a_signed_ledger_can_be_made_anew(length, start, key):
+    """From whichever entry on a forger begins, with whatever key, and whatever fresh hashes."""
+    entries = signed(length, 1)
+    start = min(start, length)
+    forged = entries[: start - 1]
+    for entry in entries[start - 1 :]:
+        named = {"key": key, "actor": "forger", "signature": ""}
+        sealed = entry.model_copy(update={"previous": forged[-1].hash if forged else GENESIS, **named}).sealed()
+        forged.append(sealed.model_copy(update={"signature": f"{key} {sealed.hash}" if key else ""}))
+    with pytest.raises(LedgerBroken):
+        verified("p", forged, OURS)
+
+
+def test_anchors_say_what_is_expected_and_found():
+    """An entry that is gone, one that is another, and a number that never was."""
+    entries = chain(3)
+    kept = {entry.seq: entry.hash for entry in entries}
+    assert anchored("p", entries, kept) == ()
+    assert anchored("p", entries, {2: kept[2]}) == (entries[0], entries[2])
+    for anchors, words in (
+        ({4: "f" * 64}, "entry 00000004: expected hash ffffffffffffffff.*it is gone"),
+        ({2: "f" * 64}, f"entry 00000002: expected hash ffffffffffffffff.*found {kept[2][:16]}: it was written anew"),
+        ({0: "f" * 64}, "entry 00000000: .*found none"),
+    ):
+        with pytest.raises(LedgerBroken, match=words):
+            anchored("p", entries, anchors)
+
+
+def test_who_served_and_until_when():
+    """A freeze ends nobody's reign; the next turn does."""
+    made: list[LedgerEntry] = []
+    for day, (entry, action) in enumerate(zip(chain(3), ("bootstrap", "freeze", "promote"), strict=True), start=1):
+        made.append(entry.model_copy(update={"action": action, "at": f"2024-01-{day:02d}T00:00:00+00:00"}))
+    assert serving_at(made, datetime(2023, 12, 31, tzinfo=UTC)) is None
+    assert serving_at(made, datetime(2024, 1, 2, 12, tzinfo=UTC)) == made[0]
+    assert serving_at(made, datetime(2024, 1, 3, tzinfo=UTC)) == made[2]
+    assert followed_by(made, made[0]) == made[2]
+    assert followed_by(made, made[2]) is None
 
 
 def ledger(*runs: str, cutoff: date = DAY) -> list[LedgerEntry]:
