@@ -53,12 +53,15 @@ def roll_back(  # noqa: PLR0913  what a person is asked
     name, reason = pipeline.name, reason.strip()
     if not reason:
         raise ActionRefused("rollback", name, "it needs a reason; say why with --reason")
+    first = services.ledger.entries(name)  # before the registry is asked, which takes seconds to wake
     seen = turns.read(services, name)
     run_key = night.run_key or "" if night else ""
     done = _done(seen, to, actor, reason, run_key)
     if done:
         reconcile(services, name)
         return done
+    if reign(first) != reign(seen):
+        raise _overtaken(name, seen)
     target, why = rollback_target(seen, to)
     if target is None:
         raise ActionRefused("rollback", name, why)
@@ -118,13 +121,16 @@ def _append(  # noqa: PLR0913  an entry's facts
             )[-1]
         except AlreadyExists:
             entries = turns.read(services, name)
-            head = reign(entries)
-            if head != reign(seen):
+            if reign(entries) != reign(seen):
                 break
-    serving = champion_of(entries)
+    raise _overtaken(name, entries)
+
+
+def _overtaken(name: str, entries: Sequence[LedgerEntry]) -> ActionRefused:
+    head, serving = reign(entries), champion_of(entries)
     taken = f"{head.actor} was faster with entry {head.seq} ({head.action})" if head else "the ledger has changed"
     now = f"version {serving.version} serves now" if serving else "nobody serves now"
-    raise ActionRefused("rollback", name, f"{taken}; {now}. Look at it, and ask again if it is still wanted")
+    return ActionRefused("rollback", name, f"{taken}; {now}. Look at it, and ask again if it is still wanted")
 
 
 def _older(entries: Sequence[LedgerEntry], target: Champion, name: str) -> str:

@@ -170,6 +170,21 @@ def test_of_two_at_once_one_goes_back(three):
     assert three.champion == 2
 
 
+def test_who_comes_while_another_is_still_looking_goes_back_no_further(three):
+    """What was seen first counts, although the other has finished before this one came to think."""
+    anchors = three.registry.anchors
+
+    def slow(pipeline):
+        three.registry.anchors = anchors
+        back(three, services=three.machine("faster"), actor="bob", reason="me too")
+        return anchors(pipeline)
+
+    three.registry.anchors = slow
+    with pytest.raises(ActionRefused, match=r"bob was faster with entry 4 \(rollback\)"):
+        back(three)
+    assert [e.champion.version for e in three.entries] == [1, 2, 3, 2]
+
+
 def test_a_freeze_in_between_does_not_stop_a_rollback(two):
     """It leaves the champion as it was seen, so the rollback follows it."""
 
