@@ -246,6 +246,12 @@ def test_nights_that_lie_apart_serve_until_the_next(sandbox):
     assert [day.day for day in found.days] == [NIGHT + timedelta(days=i) for i in range(1, 5)]
 
 
+def test_late_labels_are_waited_for(landed, sandbox):
+    """Where labels take a day, the newest day that is scored is the one before the last."""
+    found = sandbox.replay(pipeline=landed.pipeline(window__label_delay_days=1))
+    assert [day.day for day in found.days] == [NIGHT + timedelta(days=i) for i in range(1, 4)]
+
+
 def test_a_night_without_enough_data_is_part_of_history(landed, sandbox):
     """A rejected night keeps the champion, and the days are scored by the nights that have data."""
     landed.land(NIGHT + timedelta(days=2), b"no parquet")
