@@ -38,6 +38,8 @@ _INHERITED = (
     "VIRTUAL_ENV",
     "SSL_CERT_FILE",
 )
+# What nights are told by whoever starts them; the store and MLflow need none of it.
+_NIGHTS = ("RATCHET_ALERT_URL", "RATCHET_SIGNING_KEY", "RATCHET_SIGNING_KEY_PASSWORD", "RATCHET_TRUSTED_KEYS")
 
 
 def closure(groups: Iterable[str]) -> tuple[str, ...]:
@@ -195,6 +197,7 @@ def _airflow(folder: Folder, plan: Plan, secrets: Secrets, base: dict[str, str])
 
     # Nights write their run's note, which takes no more than a user's rights.
     environment |= {"RATCHET_AIRFLOW_USER": "user", "RATCHET_AIRFLOW_PASSWORD": secrets.passwords["user"]}
+    environment |= {name: os.environ[name] for name in _NIGHTS if name in os.environ}
 
     def airflow(name: str, *arguments: str, probe: Http | Heartbeat | None = None, **rest: object) -> Service:
         command = (sys.executable, "-m", *arguments)

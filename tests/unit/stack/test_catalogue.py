@@ -20,6 +20,7 @@ def services(tmp_path, monkeypatch):
     monkeypatch.setenv("RATCHET_MINISTACK", str(tmp_path / "ministack"))
     monkeypatch.setenv("AIRFLOW__CORE__EXECUTOR", "SequentialExecutor")
     monkeypatch.setenv("AWS_PROFILE", "production")
+    monkeypatch.setenv("RATCHET_SIGNING_KEY", "/keys/promoter.pem")
     plan = Plan(
         services=catalogue.GROUPS,
         ports={d.name: d.usual for d in DOORS},
@@ -60,6 +61,13 @@ def test_stray_variables_of_the_shell_do_not_reach_the_services(services):
     for service in services.values():
         assert "AWS_PROFILE" not in service.environment
         assert service.environment.get("AIRFLOW__CORE__EXECUTOR", "LocalExecutor") == "LocalExecutor"
+
+
+def test_nights_are_told_the_signing_key_and_nobody_else_is(services):
+    """The store that holds the ledger has no business with the key that signs it."""
+    told = {name for name, service in services.items() if "RATCHET_SIGNING_KEY" in service.environment}
+    assert told
+    assert all(name.startswith("airflow") for name in told)
 
 
 def test_no_secret_is_on_a_command_line(services):
