@@ -257,6 +257,8 @@ class Night(Record):
         found = self.gate.verdict.reasons if self.gate else ()
         if self.approve and self.approve.required and not self.approve.approved:
             found = (f"approval: {self.approve.reason or 'refused'}",)
+        elif self.promote and self.promote.promoted and self.gate and self.gate.verdict.outcome == "UNDECIDED":
+            found = (f"overridden by {self.request.actor}: {self.request.reason}", *found)
         elif self.promote and not self.promote.promoted and self.gate:
             passed = self.gate.verdict.outcome == "PASS"
             found = (self.promote.detail,) if passed else (*found, f"override: {self.promote.detail}")

@@ -45,6 +45,7 @@ def test_an_undecided_is_promoted_by_somebody_who_may(reigning):
     assert (entry.action, entry.actor, entry.reason, entry.champion.version) == ("override", "tests", "it is fine", 2)
     assert entry.reasons == night.gate.verdict.reasons
     assert "only 120 rows" in entry.reasons[0]
+    assert night.reasons == ("overridden by tests: it is fine", *entry.reasons)
 
 
 @pytest.mark.parametrize(
