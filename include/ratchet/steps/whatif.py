@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 from pydantic import ValidationError
 
 from ratchet.domain import layout
-from ratchet.domain.case import DayLoss, MetricValue
+from ratchet.domain.case import BaselineDay, DayLoss, MetricValue, SharedMetric
 from ratchet.domain.checks import Check, Outcome
 from ratchet.domain.gates import (
     AgeGate,
@@ -47,11 +47,13 @@ if TYPE_CHECKING:
 
     from ratchet.domain.case import CaseForPromotion
     from ratchet.domain.evidence import Trial
-    from ratchet.domain.gates import Gate
+    from ratchet.domain.gates import Gate, Loss
     from ratchet.domain.verdict import Verdict
     from ratchet.ports import Floats
     from ratchet.spec import Pipeline
     from ratchet.steps.context import Services
+
+_SLICE = "slice:"  # before the name of a column that was told apart, among the predictions
 
 
 class Judged(Record):
@@ -118,7 +120,8 @@ def _again(ctx: Context, was: Verdict) -> Judged:
     assert night.evaluate
     case, missing = _completed(ctx, night.evaluate.case, gates)
     tried = next((check for check in was.checks if SMOKE_TEST in {check.kind, check.name}), None)
-    would = judge(case.model_copy(update={"smoke": tried}), gates)
+    cost = night.register_.cost if night.register_ else None
+    would = judge(case.model_copy(update={"smoke": tried, "cost": cost}), gates)
     version = night.register_.version if night.register_ else None
     return Judged(
         cutoff=night.request.cutoff,
@@ -146,16 +149,33 @@ def _completed(ctx: Context, case: CaseForPromotion, gates: tuple[Gate, ...]) ->
 
 
 def _recomputed(ctx: Context, case: CaseForPromotion, gate: Gate, predictions: _Predictions) -> CaseForPromotion:
-    """Add to a case what one gate needs and the predictions tell."""
+    """Add to a case what one gate needs and the predictions, or the ledger, tell."""
+    added: dict[str, Any] = {}
     if isinstance(gate, BoundGate) and not gate.slice and gate.metric not in case.metrics:
-        value = predictions.metric(ctx, gate.metric)
-        return case.model_copy(update={"metrics": {**case.metrics, gate.metric: value}}) if value else case
-    if isinstance(gate, ChampionGate) and case.champion and gate.loss not in case.paired:
-        return case.model_copy(update={"paired": {**case.paired, gate.loss: predictions.paired(gate)}})
-    if isinstance(gate, StabilityGate) and case.champion and gate.key not in case.flips:
-        flips = predictions.flips(gate, ctx.pipeline.spec.target.task)
-        return case.model_copy(update={"flips": {**case.flips, gate.key: flips}}) if flips else case
-    return case
+        added["metrics"] = {**case.metrics, **predictions.metrics()}
+    elif isinstance(gate, BaselineGate) and "average" in gate.baselines:
+        added["baselines"] = {**case.baselines, **predictions.average(gate, case)}
+    elif not case.champion:
+        pass
+    elif isinstance(gate, ChampionGate) and gate.loss not in case.paired:
+        added["paired"] = {**case.paired, gate.loss: predictions.paired(gate.loss)}
+    elif isinstance(gate, StabilityGate) and gate.key not in case.flips:
+        added["flips"] = {**case.flips, **predictions.flips(gate)}
+    elif isinstance(gate, SlicesGate) and not _has(gate, case):
+        added["slices"] = {**case.slices, gate.column: predictions.slices(gate)}
+    elif isinstance(gate, SliceGapGate) and gate.margin is not None and not _has(gate, case):
+        added["shared"] = {**case.shared, **predictions.shared(gate)}
+    elif isinstance(gate, AgeGate) and case.served_days is None:
+        added["served_days"] = _served(ctx)
+    return case.model_copy(update=added)
+
+
+def _served(ctx: Context) -> int | None:
+    """Return the days from the newest one that the champion of then was judged by to the night's cutoff."""
+    assert ctx.night.score
+    reign = ctx.night.score.reign
+    entry = next((e for e in ctx.services.ledger.entries(ctx.pipeline.name) if e.seq == reign), None)
+    return (ctx.night.request.cutoff - entry.judged_through).days if entry else None
 
 
 class _Sides(NamedTuple):
@@ -165,53 +185,92 @@ class _Sides(NamedTuple):
     y: Floats
     challenger: Floats
     champion: Floats | None  # NaN on rows that it had seen
+    slices: dict[str, Any]  # the values of the columns that were told apart
+
+    def of(self, here: Any) -> _Sides:
+        """Return some of the rows."""
+        champion = None if self.champion is None else self.champion[here]
+        slices = {name: values[here] for name, values in self.slices.items()}
+        return _Sides(self.days[here], self.y[here], self.challenger[here], champion, slices)
 
 
 class _Predictions:
-    """The predictions that a night has stored, read when they are needed first."""
+    """The predictions that a night has stored, read when they are needed first; nothing where they are gone."""
 
     def __init__(self, ctx: Context) -> None:
-        self._ctx = ctx
+        self._ctx, self._task = ctx, ctx.pipeline.spec.target.task
         self._read: _Sides | None = None
         self._gone = False
 
-    def metric(self, ctx: Context, name: str) -> MetricValue | None:
-        """Return a metric of the challenger."""
+    def metrics(self) -> dict[str, MetricValue]:
+        """Return the challenger's metrics."""
         if (sides := self._sides()) is None:
-            return None
-        found = ctx.services.trainer.metrics(ctx.pipeline.spec.target.task, sides.y, sides.challenger)
-        return MetricValue(value=found.get(name), rows=len(sides.y))
+            return {}
+        found = self._ctx.services.trainer.metrics(self._task, sides.y, sides.challenger)
+        return {name: MetricValue(value=value, rows=len(sides.y)) for name, value in found.items()}
 
-    def paired(self, gate: ChampionGate) -> tuple[DayLoss, ...]:
-        """Return both models' daily losses over the rows that both have scored."""
-        if (sides := self._both()) is None or sides.champion is None:
-            return ()
-        ours = by_day(sides.days, row_losses(gate.loss, sides.y, sides.challenger))
-        theirs = by_day(sides.days, row_losses(gate.loss, sides.y, sides.champion))
-        return tuple(
-            DayLoss(day=day, rows=rows, champion=theirs[day][1], challenger=loss) for day, (rows, loss) in ours.items()
+    def average(self, gate: BaselineGate, case: CaseForPromotion) -> dict[str, dict[str, tuple[BaselineDay, ...]]]:
+        """Return the daily losses of whoever always predicts the average of training, beside the challenger's."""
+        sides = self._sides()
+        if sides is None or not case.levels or gate.loss in case.baselines.get("average", {}):
+            return {}
+        rates = np.array([level.training for level in case.levels.values()])
+        constant = np.broadcast_to(rates if sides.challenger.ndim > 1 else rates[0], sides.challenger.shape)
+        theirs, ours = (by_day(sides.days, row_losses(gate.loss, sides.y, p)) for p in (constant, sides.challenger))
+        days = tuple(
+            BaselineDay(day=day, rows=rows, baseline=theirs[day][1], challenger=loss)
+            for day, (rows, loss) in ours.items()
         )
+        return {"average": {**case.baselines.get("average", {}), gate.loss: days}}
 
-    def flips(self, gate: StabilityGate, task: str) -> MetricValue | None:
+    def paired(self, loss: Loss) -> tuple[DayLoss, ...]:
+        """Return both models' daily losses over the rows that both have scored."""
+        both = self._both()
+        return _paired(both, loss) if both else ()
+
+    def slices(self, gate: SlicesGate) -> dict[str, dict[str, tuple[DayLoss, ...]]]:
+        """Return both models' daily losses for each value of a column."""
+        both = self._both()
+        if both is None or gate.column not in both.slices:
+            return {}
+        values = both.slices[gate.column]
+        return {str(v): {gate.loss: _paired(both.of(values == v), gate.loss)} for v in np.unique(values)}
+
+    def shared(self, gate: SliceGapGate) -> dict[str, SharedMetric]:
+        """Return both models' metrics for each value of a column."""
+        both, found = self._both(), {}
+        for value in np.unique(both.slices[gate.column]) if both and gate.column in both.slices else ():
+            part = both.of(both.slices[gate.column] == value) if both else None
+            if part is None or part.champion is None:
+                continue
+            theirs, ours = (
+                self._ctx.services.trainer.metrics(self._task, part.y, p).get(gate.metric)
+                for p in (part.champion, part.challenger)
+            )
+            key = f"{gate.metric}[{gate.column}={value}]"
+            found[key] = SharedMetric(champion=theirs, challenger=ours, rows=len(part.y))
+        return found
+
+    def flips(self, gate: StabilityGate) -> dict[str, MetricValue]:
         """Return the share of decisions that differ."""
-        if (sides := self._both()) is None or sides.champion is None or not len(sides.y):
-            return None
-        ours, theirs = sides.challenger, sides.champion
-        if task == "regression":
+        both = self._both()
+        if both is None or both.champion is None or not len(both.y):
+            return {}
+        ours, theirs = both.challenger, both.champion
+        if self._task == "regression":
             differ = np.abs(ours - theirs) > gate.tolerance * np.abs(theirs)
-        elif task == "binary":
+        elif self._task == "binary":
             differ = (ours >= gate.threshold) != (theirs >= gate.threshold)
         else:
             differ = ours.argmax(axis=1) != theirs.argmax(axis=1)
-        return MetricValue(value=float(differ.mean()), rows=len(differ))
+        return {gate.key: MetricValue(value=float(differ.mean()), rows=len(differ))}
 
     def _both(self) -> _Sides | None:
         """Return the rows that both have scored."""
         sides = self._sides()
         if sides is None or sides.champion is None:
             return None
-        here = np.isfinite(sides.champion if sides.champion.ndim == 1 else sides.champion.sum(axis=1))
-        return _Sides(sides.days[here], sides.y[here], sides.challenger[here], sides.champion[here])
+        return sides.of(np.isfinite(sides.champion if sides.champion.ndim == 1 else sides.champion.sum(axis=1)))
 
     def _sides(self) -> _Sides | None:
         if self._read is None and not self._gone:
@@ -221,10 +280,24 @@ class _Predictions:
             except (ObjectNotFound, pa.ArrowInvalid):
                 self._gone = True
                 return None
-            champion = _column(table["champion"]) if "champion" in table.column_names else None
-            days = table["dt"].to_numpy().astype("datetime64[D]")
-            self._read = _Sides(days, table["label"].to_numpy(), _column(table["challenger"]), champion)
+            names = table.column_names
+            self._read = _Sides(
+                days=table["dt"].to_numpy().astype("datetime64[D]"),
+                y=table["label"].to_numpy(),
+                challenger=_column(table["challenger"]),
+                champion=_column(table["champion"]) if "champion" in names else None,
+                slices={n.removeprefix(_SLICE): np.array(table[n].to_pylist()) for n in names if n.startswith(_SLICE)},
+            )
         return self._read
+
+
+def _paired(both: _Sides, loss: Loss) -> tuple[DayLoss, ...]:
+    assert both.champion is not None
+    ours = by_day(both.days, row_losses(loss, both.y, both.challenger))
+    theirs = by_day(both.days, row_losses(loss, both.y, both.champion))
+    return tuple(
+        DayLoss(day=day, rows=rows, champion=theirs[day][1], challenger=value) for day, (rows, value) in ours.items()
+    )
 
 
 def _column(column: pa.ChunkedArray) -> Floats:
@@ -235,9 +308,16 @@ def _column(column: pa.ChunkedArray) -> Floats:
 
 
 _NEEDS: dict[type, Callable[[Any, CaseForPromotion], bool]] = {
-    SlicesGate: lambda gate, case: not case.champion or gate.column in case.slices,
-    SliceGapGate: lambda gate, case: any(key.startswith(f"{gate.metric}[{gate.column}=") for key in case.metrics),
-    BaselineGate: lambda gate, case: all(gate.key(name) in case.baselines for name in gate.baselines),
+    SlicesGate: lambda gate, case: (
+        not case.champion or any(gate.loss in losses for losses in case.slices.get(gate.column, {}).values())
+    ),
+    SliceGapGate: lambda gate, case: all(
+        any(key.startswith(f"{gate.metric}[{gate.column}=") for key in metrics)
+        for metrics in ([case.metrics] + ([case.shared] if gate.margin is not None and case.champion else []))
+    ),
+    BaselineGate: lambda gate, case: all(
+        gate.loss in case.baselines.get(gate.key(name), {}) for name in gate.baselines
+    ),
     CalibrationGate: lambda _, case: bool(case.levels),
     BaseRateGate: lambda _, case: bool(case.levels),
     StabilityGate: lambda gate, case: not case.champion or gate.key in case.flips,

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import pyarrow.parquet as pq
 import pytest
+import yaml
 from small_world import NIGHT, QuickTrainer, World
 
 from ratchet.domain import layout
@@ -149,3 +150,27 @@ def test_a_night_that_was_never_judged_is_counted(recorded):
 def _written(**changed) -> str:
     gate = {**EVIDENCE, **changed}
     return "{" + ", ".join(f"{key}: {value}" for key, value in gate.items()) + "}"
+
+
+@pytest.mark.parametrize(
+    "gate",
+    [
+        {"kind": "slices", "column": "place", "loss": "brier", "min_rows": 5, "min_days": 2},
+        {"kind": "slice_gap", "column": "place", "metric": "auc", "at_most": 0.2, "margin": 0.1, "min_rows": 5},
+        {"kind": "baseline", "loss": "brier", "baselines": "[average]", "min_days": 2},
+        {"kind": "calibration", "min_rows": 5, "min_events": 1},
+        {"kind": "age", "min_days": 3},
+        {"kind": "champion", "loss": "brier", "min_days": 2},
+    ],
+    ids=lambda gate: gate["kind"],
+)
+def test_a_gate_says_what_it_would_have_said_that_night(recorded, tmp_path, gate):
+    """What a kind of gate needs is had from what was left behind: its checks are those of a world that had it from the start."""
+    text = "{" + ", ".join(f"{key}: {value}" for key, value in gate.items()) + "}"
+    proof = "{kind: evidence, loss: log_loss, min_days: 2, shadow_nights: 1}"
+    found = judged(recorded, "{kind: bound, metric: auc, at_least: 0.6, min_rows: 50}", proof, text)
+    other = World(tmp_path / "other").land_all(LAST)
+    other.gated(BOUND, EVIDENCE, yaml.safe_load(text))
+    nights = [other.night(NIGHT + timedelta(days=i)) for i in range(5)]
+    told = [(n.checks[2].outcome, n.checks[2].reason) for n in found.nights]
+    assert told == [(night.gate.verdict.checks[2].outcome, night.gate.verdict.checks[2].reason) for night in nights]
