@@ -8,9 +8,11 @@ from datetime import timedelta
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from small_world import NIGHT
+from typer.testing import CliRunner
 
 from ratchet.adapters.ledger import ObjectLedger
 from ratchet.adapters.signing import Signer
+from ratchet.cli import app
 from ratchet.domain.night import NightRequest
 from ratchet.errors import ConditionalWritesIgnored, LedgerBroken
 from ratchet.steps import turns
@@ -74,6 +76,20 @@ def test_a_night_signs_and_refuses_what_is_not_signed(reigning):
     assert [entry.action for entry in found] == ["bootstrap", "sign", "promote"]
     assert [bool(entry.signature) for entry in found] == [False, True, True]
     assert found[1].champion == found[0].champion
+
+
+def test_the_command_signs_a_ledger_that_began_unsigned(reigning, monkeypatch):
+    """It appends one signed entry with its reason, which changes nothing; asked again it does nothing."""
+    key = Signer(Ed25519PrivateKey.generate())
+    signs = dataclasses.replace(reigning.services, ledger=ObjectLedger(reigning.store, key))
+    monkeypatch.setattr("ratchet.cli.ledger.connect", lambda: signs)
+    monkeypatch.setenv("RATCHET_SIGNING_KEY", "as the services have it")
+    for said in ("entry 2 of small is signed by key", "small is signed already"):
+        ended = CliRunner().invoke(app, ["ledger", "sign", "small", "--reason", "compared"])
+        assert (ended.exit_code, said in ended.output) == (0, True), ended.output
+    first, second = turns.read(signs, "small")
+    assert (second.action, second.reason, second.champion) == ("sign", "compared", first.champion)
+    assert reigning.champion == first.champion.version
 
 
 def test_a_store_that_ignores_conditions_is_named_before_anything_is_read(world):
