@@ -39,7 +39,7 @@ def test_pipeline_of_the_readme_is_valid(home: Path) -> None:
     """A user who copies the README's spec, query and suite has a pipeline without problems."""
     loaded = load_pipeline("churn", home)
     assert check(loaded) == []
-    assert [gate.kind for gate in loaded.spec.gates] == ["bound", "champion"]
+    assert [gate.kind for gate in loaded.spec.gates] == ["bound", "evidence"]
 
 
 def test_readme_names_every_metric_and_loss() -> None:
