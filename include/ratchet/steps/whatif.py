@@ -118,10 +118,10 @@ def whatif(pipeline: Pipeline, services: Services, first: date | None = None, la
 def _again(ctx: Context, was: Verdict) -> Judged:
     night, gates = ctx.night, ctx.pipeline.spec.gates
     assert night.evaluate
-    case, missing = _completed(ctx, night.evaluate.case, gates)
-    tried = next((check for check in was.checks if SMOKE_TEST in {check.kind, check.name}), None)
     cost = night.register_.cost if night.register_ else None
-    would = judge(case.model_copy(update={"smoke": tried, "cost": cost}), gates)
+    case, missing = _completed(ctx, night.evaluate.case.model_copy(update={"cost": cost}), gates)
+    tried = next((check for check in was.checks if SMOKE_TEST in {check.kind, check.name}), None)
+    would = judge(case.model_copy(update={"smoke": tried}), gates)
     version = night.register_.version if night.register_ else None
     return Judged(
         cutoff=night.request.cutoff,
