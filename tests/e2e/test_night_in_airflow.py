@@ -2,79 +2,17 @@
 
 from __future__ import annotations
 
-import json
 import os
 import time
 from datetime import date
 
-import httpx
 import pytest
+from running import LAST
+from running import NIGHTLY as DAG
 
-from ratchet import stack, wiring
-from ratchet.airflow_api import AirflowApi
-from ratchet.demo import feed
 from ratchet.domain.night import STEPS
-from ratchet.settings import settings
 
-DAG = "flight_delay"
-LAST = date(2013, 4, 12)  # a day whose file is broken
 BEFORE = STEPS[:-1]
-
-
-class Airflow:
-    """The running Airflow, as its admin sees it."""
-
-    def __init__(self, running):
-        env = running.environment
-        self.url = env["RATCHET_AIRFLOW_URL"]
-        self.api = AirflowApi(self.url, env["RATCHET_AIRFLOW_USER"], env["RATCHET_AIRFLOW_PASSWORD"])
-        self.passwords = json.loads((running.state / "airflow" / "passwords.json").read_text())
-        self.store = wiring.object_store(settings(env))
-
-    def trigger(self, **conf):
-        """Trigger a run by hand and return its id."""
-        return self.api.request("POST", f"/dags/{DAG}/dagRuns", json={"logical_date": None, "conf": conf})["dag_run_id"]
-
-    def finished(self, run):
-        """Wait for a run; return it with its tasks' states under ``tasks``."""
-        end = time.monotonic() + 600
-        while True:
-            found = self.api.request("GET", f"/dags/{DAG}/dagRuns/{run}")
-            if found["state"] in {"success", "failed"}:
-                return found | {"tasks": {task["task_id"]: task["state"] for task in self.api.tasks(DAG, run)}}
-            assert time.monotonic() < end, f"{run} is still {found['state']}: {self.api.tasks(DAG, run)}"
-            time.sleep(0.5)
-
-    def link(self, run, task, name):
-        """Return the address behind a button of a task."""
-        return self.api.request("GET", f"/dags/{DAG}/dagRuns/{run}/taskInstances/{task}/links")["extra_links"][name]
-
-    def get(self, url, user=None):
-        """Fetch a page as a user, or as nobody."""
-        headers = {}
-        if user:
-            login = {"username": user, "password": self.passwords[user]}
-            token = httpx.post(f"{self.url}/auth/token", json=login, trust_env=False).json()["access_token"]
-            headers["Authorization"] = f"Bearer {token}"
-        return httpx.get(url, headers=headers, trust_env=False, timeout=30)
-
-
-@pytest.fixture(scope="module")
-def airflow(tmp_path_factory):
-    """A whole stack on free ports, with flights landed up to a day whose file is broken."""
-    folder = tmp_path_factory.mktemp("stack")
-    with (
-        pytest.MonkeyPatch.context() as patch,
-        stack.embedded(folder, services=("s3", "mlflow", "airflow")) as running,
-    ):
-        for name, value in running.environment.items():
-            patch.setenv(name, value)
-        found = Airflow(running)
-        feed.land(found.store, through=LAST)
-        found.store.put(f"s3://lake/flights/dt={LAST}/flights.parquet", b"PAR1 this is no Parquet", "")
-        found.api.wait_for_dag(DAG)
-        found.api.unpause(DAG)
-        yield found
 
 
 @pytest.fixture(scope="module")
@@ -117,14 +55,14 @@ def test_backfill_runs_past_nights(airflow, replayed):
 
 def test_only_promotions_are_announced(airflow, promoted, replayed):
     """The champion's asset has one event for each promotion, with what a consumer needs."""
-    found = airflow.api.request("GET", "/assets/events", params={"source_dag_id": DAG, "order_by": "timestamp"})
+    found = airflow.news(DAG)
     notes = {run["dag_run_id"]: run["note"] for run in (promoted, *replayed)}
-    assert [event["source_run_id"] for event in found["asset_events"]] == [
+    assert [event["source_run_id"] for event in found] == [
         run for run, note in notes.items() if note.startswith("PROMOTED")
     ]
-    extra = found["asset_events"][0]["extra"]
+    extra = found[0]["extra"]
     assert (extra["version"], extra["cutoff"]) == (1, "2013-04-08")
-    assert set(extra) == {"pipeline", "version", "run_key", "cutoff", "artifact_digest"}
+    assert set(extra) == {"pipeline", "version", "run_key", "cutoff", "artifact_digest", "entry"}
 
 
 def test_dry_run_promotes_nothing(airflow, replayed):

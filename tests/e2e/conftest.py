@@ -1,0 +1,63 @@
+"""One whole stack for every test here: flights up to a day whose file is broken, and a second pipeline that asks for people."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+import yaml
+from running import GUARDED, LAST, NIGHTLY, Airflow
+
+from ratchet import stack
+from ratchet.demo import feed
+
+ROOT = Path(__file__).resolve().parents[2]
+
+# The same flights, fewer days, a small model, and a gate that cannot decide once there is a champion.
+ASKS_PEOPLE = {
+    "name": GUARDED,
+    "schedule": None,
+    "window": {"days": 30, "holdout_days": 7, "stop_days": 7, "min_partitions": 15, "min_rows": 5000},
+    "gates": [
+        {"kind": "bound", "metric": "auc", "at_least": 0.5},
+        {"kind": "champion", "loss": "brier", "margin": 0.0, "confidence": 0.9999},
+    ],
+    "approval": {"when": ["bootstrap", "override"], "approvers": ["role:user"], "timeout_hours": 0.025},
+    "override": {"allowed": ["op"]},
+}
+
+
+@pytest.fixture(scope="session")
+def airflow(tmp_path_factory):
+    """A whole stack on free ports."""
+    folder = tmp_path_factory.mktemp("stack")
+    home, dags = _home(folder / "home"), _dags(folder / "dags")
+    with (
+        pytest.MonkeyPatch.context() as patch,
+        stack.embedded(folder / "state", services=("s3", "mlflow", "airflow"), home=home, dags=dags) as running,
+    ):
+        for name, value in running.environment.items():
+            patch.setenv(name, value)
+        found = Airflow(running)
+        feed.land(found.store, through=LAST)
+        found.store.put(f"s3://lake/flights/dt={LAST}/flights.parquet", b"PAR1 this is no Parquet", "")
+        for dag in (NIGHTLY, GUARDED):
+            found.api.wait_for_dag(dag)
+            found.api.unpause(dag)
+        yield found
+
+
+def _home(folder):
+    for name in ("pipelines", "suites", "features"):
+        shutil.copytree(ROOT / "include" / name, folder / name)
+    spec = yaml.safe_load((folder / "pipelines" / f"{NIGHTLY}.yaml").read_text())
+    spec["training"]["rounds"] = 10
+    (folder / "pipelines" / f"{GUARDED}.yaml").write_text(yaml.safe_dump(spec | ASKS_PEOPLE))
+    return folder
+
+
+def _dags(folder):
+    shutil.copytree(ROOT / "dags", folder, ignore=shutil.ignore_patterns("__pycache__"))
+    (folder / f"{GUARDED}.py").write_text((folder / f"{NIGHTLY}.py").read_text().replace(NIGHTLY, GUARDED))
+    return folder
