@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from ratchet.domain.night import STEPS
-from ratchet.spec import pipeline_names
+from ratchet.spec import load_pipeline, pipeline_names
 
 ROOT = Path(__file__).resolve().parents[2]
 NAMES = pipeline_names(ROOT / "include")
@@ -127,6 +127,24 @@ def test_approval_asks_a_person(home, tmp_path, parse):
     assert approve.assigned_users == [{"id": "uma", "name": "uma"}]
     assert approve.response_timeout == timedelta(hours=3)
     assert dag.dagrun_timeout == timedelta(hours=15)
+
+
+def test_dag_says_who_is_asked_when(home):
+    """The DAG's documentation names the occasions, the people and the time, as the spec has them."""
+    from ratchet.orchestration.docs import dag_doc
+
+    spec = home / "pipelines" / "flight_delay.yaml"
+    assert "Nobody is asked. An UNDECIDED may be overridden, with a reason, by nobody." in dag_doc(
+        load_pipeline("flight_delay", home).spec
+    )
+    spec.write_text(
+        spec.read_text()
+        + "\napproval: {when: [override, slice_worse], approvers: [uma, role:op], timeout_hours: 3}\noverride: {allowed: [olga]}\n"
+    )
+    assert (
+        "Where an UNDECIDED is overridden and where a slice got worse, uma, role:op must approve within 3 hours. "
+        "An UNDECIDED may be overridden, with a reason, by olga."
+    ) in dag_doc(load_pipeline("flight_delay", home).spec)
 
 
 def test_approvers_can_be_a_role(home, tmp_path, parse, monkeypatch):

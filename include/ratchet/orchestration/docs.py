@@ -26,6 +26,8 @@ READING = """\
 | what you see | what it means |
 |---|---|
 | all green | **promoted**: a new champion serves |
+| `approve` orange | a person is asked: open it, tab *Required Action* |
+| `approve` green, `promote` pink | a person **refused**, or nothing changed: another run was faster, the pipeline is frozen, this version serves already |
 | `approve` and `promote` pink | **refused** or **undecided**: the champion stays; the run's note says why |
 | pink from one task on, the run green | **skipped**: too little data to decide on |
 | one task red, the run red | **rejected** (the data must not be trained on) or **failed**; the run's note says which and why |
@@ -75,4 +77,5 @@ def _approval(spec: PipelineSpec) -> str:
     if not asked.when:
         return f"Nobody is asked. {said}"
     who = ", ".join(asked.approvers) or "anybody who may act on this DAG"
-    return f"{' and '.join(_WHEN[when] for when in asked.when).capitalize()}, {who} must approve within {asked.timeout_hours:g} hours. {said}"
+    whenever = " and ".join(_WHEN[when] for when in asked.when)
+    return f"{whenever[0].upper()}{whenever[1:]}, {who} must approve within {asked.timeout_hours:g} hours. {said}"
