@@ -484,7 +484,7 @@ def test_evidence_shows_how_far_it_is():
     _, night, flow, rows, entries = NIGHTS["undecided"]
     html = render(night, flow, rows, (), entries)
     assert "20 decides" in html
-    assert "24 days of this reign" in html
+    assert "24 days, signal to noise" in html
 
 
 def test_overrides_are_quoted_for_the_shell():

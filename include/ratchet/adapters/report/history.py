@@ -68,9 +68,9 @@ def evidence(night: Night, pipeline: Pipeline) -> Iterator[Figure]:
         )
         if not (isinstance(gate, EvidenceGate) and days):
             continue
-        limit = 1 / gate.wrong_promotions_per_quarter
         shown = range(max(1, len(days) - _DAYS + 1), len(days) + 1)
         states = [e_process(days[:i], margin=gate.margin) for i in shown]
+        limit = states[-1].needed(gate.wrong_promotions_per_quarter)
         top = max(_TOP / 2, log10(limit) + 0.3, *(min(_TOP, log10(max(s.better, s.worse, 1e-9))) for s in states))
         ticks = tuple((float(k), f"{10.0**k:g}") for k in range(-2, int(_TOP) + 1) if k <= top)
         plot = Plot(day_axis([days[i - 1].day for i in shown]), Axis(-2.0, top, ticks, "E (log scale)"))
@@ -92,7 +92,7 @@ def evidence(night: Night, pipeline: Pipeline) -> Iterator[Figure]:
         left = last.nights_left(gate.wrong_promotions_per_quarter)
         rest = f"; about {left} more at this rate" if left and last.better < limit else ""
         keys = (("challenger", f"better: E = {last.better:.3g}"), ("champion", f"worse: E = {last.worse:.3g}"))
-        note = f"{last.days} days of this reign, signal to noise {last.signal_to_noise:.2f} a day{rest}"
+        note = f"{last.days} days, signal to noise {last.signal_to_noise:.2f} a day{rest}"
         yield Figure(
             f"Evidence on {gate.loss}", plot.svg(f"E-value by day, {limit:g} decides"), keys, last.problem or note
         )
