@@ -26,13 +26,14 @@ from ratchet.errors import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
 _FILES = ("booster.ubj", "features.sql", "schema.json")
 _TAGS = ("run_key", "artifact_digest", "seen_through", "cutoff", "recipe", "recipe_spec")
 _RUN_TAGS = ("run_key", "cutoff", "snapshot", "dry_run")
 _ANCHOR = "ratchet.ledger."  # followed by an entry's number: a tag of the registered model
 _SCORING_NEEDS = ("duckdb", "numpy", "pandas", "pyarrow", "pydantic", "xgboost")
+_SET_TRIES = 3
 _MOST_PARAMS = 100  # MLflow takes no more in one request
 
 
@@ -256,7 +257,7 @@ class MlflowRegistry:
     def set_alias(self, pipeline: str, alias: str, version: int) -> None:
         """See ``ports.Registry.set_alias``."""
         with _translated(f"pointing alias {alias} of {pipeline} at version {version}"):
-            self.client.set_registered_model_alias(pipeline, alias, str(version))
+            _set(lambda: self.client.set_registered_model_alias(pipeline, alias, str(version)))
 
     def anchors(self, pipeline: str) -> Mapping[int, str]:
         """See ``ports.Registry.anchors``."""
@@ -274,7 +275,7 @@ class MlflowRegistry:
         with _translated(f"anchoring ledger entry {seq} of {pipeline}"):
             if seq == 1:
                 self._ensure_model(pipeline)
-            self.client.set_registered_model_tag(pipeline, f"{_ANCHOR}{seq:08d}", entry_hash)
+            _set(lambda: self.client.set_registered_model_tag(pipeline, f"{_ANCHOR}{seq:08d}", entry_hash))
 
     def run_url(self, pipeline: str, run_id: str) -> str:
         """See ``ports.Registry.run_url``."""
@@ -370,6 +371,20 @@ def _described(run_id: str) -> dict[str, bytes]:
         "requirements.txt": "\n".join(needs).encode(),
         "python_env.yaml": json.dumps(python_env).encode(),
     }
+
+
+def _set(ask: Callable[[], object]) -> None:
+    """Set a name to a value; of two processes that set a new name at once, MLflow's database tells one that it exists."""
+    from mlflow.exceptions import MlflowException
+
+    for tries in range(1, _SET_TRIES + 1):
+        try:
+            ask()
+        except MlflowException as exc:
+            if exc.error_code != "BAD_REQUEST" or tries == _SET_TRIES:
+                raise
+        else:
+            return
 
 
 @contextlib.contextmanager
