@@ -127,6 +127,14 @@ def _replay(services: Services, cutoffs: list[date]) -> None:
     for entry in entries:
         of = f" of version {entry.champion.version}, cutoff {entry.champion.cutoff}" if entry.champion else ""
         say(f"  {entry.seq}. {entry.action}{of}: {escape('; '.join(entry.reasons) or entry.reason)}")
+    newest = max(found, key=lambda night: night.request.cutoff)
+    for check in newest.gate.verdict.checks if newest.gate else ():
+        if check.kind == "evidence":
+            say(f"The evidence as of {newest.request.cutoff}: {escape(check.reason)}")
+    say(
+        f"What retraining would have been worth, night by night: [bold]ratchet replay {PIPELINE} --from … --to …[/bold]; "
+        f"back to who served before: [bold]ratchet rollback {PIPELINE} --reason …[/bold]"
+    )
 
 
 def _landed(landed: Landed) -> None:
