@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from ratchet.domain.checks import Outcome
-    from ratchet.domain.policies import Period, Replayed, Turn
+    from ratchet.domain.policies import Period, PolicyName, Replayed, Turn
     from ratchet.settings import Settings
     from ratchet.spec import Pipeline
     from ratchet.steps.context import Services
@@ -241,8 +241,11 @@ def _counts(found: Replayed) -> dict[str, int]:
 
 
 def _tell(found: Replayed) -> None:
+    from rich.box import SIMPLE_HEAD
     from rich.markup import escape
     from rich.table import Table
+
+    from ratchet.domain.policies import BY_NIGHT, NEVER, NEWEST, THIS
 
     counts = ", ".join(f"{n} {outcome}" for outcome, n in sorted(_counts(found).items()))
     say(
@@ -253,13 +256,17 @@ def _tell(found: Replayed) -> None:
     if found.total is None:
         say("no night made a champion, so there is nothing to compare")
         return
-    table = Table(title=f"{found.loss} (lower is better) and {found.metric} of what served, by policy")
-    for name in ("", "days", "rows", *found.total.policies, "retraining saved"):
-        table.add_column(name, justify="left" if not name else "right")
+    say(
+        f"{found.total.rows:,} rows of {found.total.days} days; {found.loss} (lower is better) and {found.metric} of what served:"
+    )
+    table = Table(box=SIMPLE_HEAD, pad_edge=False)
+    names = (THIS, NEVER, NEWEST, BY_NIGHT)  # the page has all policies
+    for name in ("", *names, "retraining saved"):
+        table.add_column(name, justify="right" if name else "left")
     for period in (*found.months, found.total):
         if period is found.total:
             table.add_section()
-        table.add_row(*_row(period))
+        table.add_row(*_row(period, names))
     console().print(table)
     changes, held = [t for t in found.turns if t.action], [t for t in found.turns if not t.action]
     wrong = found.false_refusals
@@ -273,9 +280,10 @@ def _tell(found: Replayed) -> None:
         say(f"  {_cost(turn)}: {coloured(turn.outcome)} {escape('; '.join(turn.reasons))}"[:300])
 
 
-def _row(period: Period) -> tuple[str, ...]:
-    figures = (f"{f.loss:.4f} {'–' if f.metric is None else f'{f.metric:.3f}'}" for f in period.policies.values())
-    return period.name, str(period.days), f"{period.rows:,}", *figures, f"{period.saved:+.4f}"
+def _row(period: Period, names: tuple[PolicyName, ...]) -> tuple[str, ...]:
+    shown = (period.policies[name] for name in names)
+    figures = (f"{f.loss:.4f} {'–' if f.metric is None else f'{f.metric:.3f}'}" for f in shown)
+    return period.name, *figures, f"{period.saved:+.4f}"
 
 
 def _cost(turn: Turn) -> str:
