@@ -76,7 +76,11 @@ def home(tmp_path) -> Path:
 @pytest.mark.parametrize(
     ("key", "value", "message"),
     [
-        ("nme", "x", "nme: is not a field; did you mean 'name'? Found 'x'; allowed: approval, deadline_hours, description,"),
+        (
+            "nme",
+            "x",
+            "nme: is not a field; did you mean 'name'? Found 'x'; allowed: approval, deadline_hours, description,",
+        ),
         ("windw", {}, "windw: is not a field; did you mean 'window'? Allowed: approval,"),
         ("window.dayss", 3, "window.dayss: is not a field; did you mean 'days'? Found 3; allowed: days, holdout_days,"),
         ("owner.mail", "x", "owner.mail: is not a field; did you mean 'email'? Found 'x'; allowed: email, name"),
