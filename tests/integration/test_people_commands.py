@@ -76,7 +76,7 @@ def test_prune_lists_and_deletes(churn: World) -> None:
     (done,) = ask(churn, "prune")[1]["pipelines"]
     assert would["objects"] == done["objects"]
     assert any(kept["key"].startswith("dry-runs/") for kept in done["objects"])
-    assert len(done["runs"]) == 1
+    assert done["runs"] == would["runs"] != []
     assert ask(churn, "rollback", "--reason", "still whole")[0] == 0
 
 
