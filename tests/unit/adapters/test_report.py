@@ -516,3 +516,14 @@ def test_axes_cover_their_range_with_few_round_ticks(low, high):
     assert made.low <= np.nan_to_num(low) <= np.nan_to_num(high) <= made.high
     assert 3 <= len(made.ticks) <= 8
     assert len({label for _, label in made.ticks}) == len(made.ticks)
+
+
+def test_alerts_stand_at_the_top_with_what_to_do():
+    """What a person should hear of although nobody asked is told before the checks, and escaped."""
+    night = promoted()
+    night = night.with_result("promote", night.promote.model_copy(update={"repaired": f"moved by {HOSTILE}"}))
+    html = render(night, entries=ledger(9, 11, 12))
+    assert html.index("<b>Alerts</b>") < html.index('id="checks"')
+    assert "ratchet reconcile flight_delay --adopt" in html
+    assert HOSTILE not in html
+    assert "<b>Alerts</b>" not in render(promoted(), entries=ledger(9, 11, 12))
