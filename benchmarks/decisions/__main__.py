@@ -1,6 +1,6 @@
 """Show what each rule of promotion decides on a year of real nights, and what that costs.
 
-``python -m benchmarks.decisions --write`` fits what is not in the cache yet (the first time about two thousand nights), asks
+``python -m benchmarks.decisions --write`` fits what is not in the cache yet (the first time about a thousand nights, an hour on one processor), asks
 every question, and puts tables and plots into this folder.
 """
 
@@ -57,7 +57,7 @@ def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.decisions", description=__doc__.splitlines()[0])
     usual = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "ratchet-benchmarks"
     parser.add_argument(
-        "--cache", type=Path, default=usual, help="where fits are kept (about 2 GB); default %(default)s"
+        "--cache", type=Path, default=usual, help="where fits are kept (about 1 GB); default %(default)s"
     )
     parser.add_argument(
         "--year", type=int, choices=(2013, 2023), default=2013, help="2023 needs the package moderndive"

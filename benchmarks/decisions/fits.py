@@ -153,7 +153,7 @@ def _without(table: pa.Table, recipe: Recipe) -> pa.Table:
 FROZEN = 58  # the night of 28 February: everything from January and February
 FIRST = 89  # the first night with a whole window behind it
 WALK = 28  # days of a backfilled walk
-WALKS = (FIRST, 130, 170, 210)  # nights on which a walk is made; what their snapshots hold cuts its windows
+WALKS = (FIRST, 130)  # nights on which a walk is made; what their snapshots hold cuts its windows
 SAME = (FIRST, 130, 170, 210, 250)  # nights whose data are fitted again and again
 SAME_SEEDS = 20
 SEEDS = (0, 1)
@@ -161,11 +161,14 @@ SEEDS = (0, 1)
 
 def refreshes(year: Year, recipe: Recipe = BASE, seed: int = 0) -> list[Job]:
     """One recipe, fitted anew every night, or every week where it is only compared with."""
-    first, step = {"base": (FROZEN, 1), "history": (FROZEN, 7), "blind": (FIRST, 7)}[recipe.name]
-    near = seed > 0 or recipe is BLIND
-    return [
-        Job(recipe, c, seed, horizon=100 if near and c != FROZEN else 400) for c in range(first, year.days - 1, step)
-    ]
+    last = year.days - 2
+    nights = {
+        "base": range(FROZEN, last + 1),
+        "history": range(FROZEN, last + 1, 7),
+        "blind": range(FIRST, last + 1 - 91, 7),
+    }[recipe.name]
+    near = seed > 0 or recipe == BLIND
+    return [Job(recipe, c, seed, horizon=100 if near and c != FROZEN else 400) for c in nights]
 
 
 def walk(year: Year, night: int, seed: int) -> list[Job]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import date
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from ratchet.domain.statistics import Evidence
 
 LEAST_DAYS = 5
+_DAY_ONE = date(2013, 1, 1)  # of a stream; any would do
 LATEST = 363 - QUARTER  # the last night that has a quarter before it
 
 
@@ -33,7 +35,7 @@ class Stream:
 
     def evidence(self) -> list[Evidence]:
         """Return them as evidence, day after day."""
-        days = np.datetime64("2013-01-01", "D") + np.arange(len(self.differences))
+        days = np.datetime64(_DAY_ONE) + np.arange(len(self.differences))
         return [
             piece(str(day), 1, difference, self.scale)
             for day, difference in zip(days, self.differences.tolist(), strict=True)
@@ -71,7 +73,7 @@ def proved_on(stream: Stream, needed: float | None = None) -> int | None:
 def alarm_on(stream: Stream, alarms: float) -> int | None:
     """Return the day on which the watch over a streak raises its first alarm."""
     crossed = detector(stream.evidence(), margin=0.0, alarms_per_quarter=alarms).crossed
-    return None if crossed is None else int(np.datetime64(crossed) - np.datetime64("2013-01-01", "D")) + 1
+    return None if crossed is None else (date.fromisoformat(crossed) - _DAY_ONE).days + 1
 
 
 def passes(rule: Rule, world: World, loss: Floats, theirs: Floats, champion: int, start: int) -> bool:

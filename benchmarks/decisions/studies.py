@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field
+from datetime import date
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from benchmarks.decisions import fits, monte, null, proof, rules, year
+from benchmarks.decisions import fits, monte, null, proof, rules, slices, year
 from benchmarks.decisions.fits import BLIND, FIRST, FROZEN, HISTORY
 from benchmarks.decisions.null import BothRefreshed, SameData, Swapped, quarter
 from benchmarks.decisions.world import BROKEN, QUARTER
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from benchmarks.decisions.rules import Rule
     from benchmarks.decisions.world import Floats, World
@@ -44,6 +45,8 @@ class Setting:
     world: World
     times: int
     workers: int
+    every: int = 7  # nights from one start to the next, where starts are walked through
+    night: int = 1  # likewise, where every night is one
 
     def rate(self, stage: Callable[[np.random.Generator, int], null.Stage], rule: Rule, starts: Any) -> monte.Figure:
         """Return the promotions a quarter of a rule on a stage, over quarters that begin on any of some nights."""
@@ -53,7 +56,7 @@ class Setting:
             start = int(random.choice(starts))
             return quarter(stage(random, start), rule, start)
 
-        return monte.figure(monte.replicate(once, self.times if slow else max(self.times // 4, 16), self.workers))
+        return monte.figure(monte.replicate(once, self.times if slow else max(self.times // 4, 8), self.workers))
 
 
 def wrong_promotions(setting: Setting) -> Answer:
@@ -142,7 +145,7 @@ def autocorrelations(setting: Setting) -> Answer:
     """Measure how days follow each other."""
     world, answer = setting.world, Answer()
     base, loss = world.side(), world.side().loss
-    grid = range(FIRST, proof.LATEST + 1, 7)
+    grid = range(FIRST, proof.LATEST + 1, setting.every)
     sides = [world.side(seed=seed).loss for seed in fits.SEEDS[:2]]
     streams: dict[str, list[Floats]] = {
         "champion of February, against refreshes": [
@@ -176,7 +179,7 @@ def detection(setting: Setting) -> Answer:
     """Say how soon what is real is proved, and how often what is broken is promoted."""
     world, answer = setting.world, Answer()
     base, history, ill = world.side(), world.side(HISTORY), world.side(log_odds=BROKEN)
-    starts = range(FROZEN, proof.LATEST + 1)
+    starts = range(FROZEN, proof.LATEST + 1, setting.night)
     rows = [["champion of 28 February, against", "reign begins", "quarters", "detected by night 91", "median night"]]
     for name, theirs in (("refreshes of the demo's 90 days", base), ("refreshes on all history", history)):
         streams = [proof.held(base.loss, theirs.loss, FROZEN, start, base.holdout) for start in starts]
@@ -199,8 +202,11 @@ def detection(setting: Setting) -> Answer:
         rate, median = proof.share_proved(streams, setting.times // 4, setting.workers)
         rows.append([name, "any night, weeks drawn again", str(setting.times // 4), rate.percent(), _night(median)])
     answer.tables["frozen"] = rows
+    answer.tables["frozen-by-month"] = _by_start(
+        world, [proof.held(base.loss, base.loss, FROZEN, s, base.holdout) for s in starts], starts
+    )
     rows = [["a pipeline that adds 0.7 to the log odds", "rule", "quarters", "promoted within 91 nights"]]
-    healthy = range(FIRST, proof.LATEST + 1)
+    healthy = range(FIRST, proof.LATEST + 1, setting.night)
     for name, streams in (
         (
             "against a champion that is held",
@@ -231,6 +237,34 @@ def detection(setting: Setting) -> Answer:
         for name, theirs in (("90 days", base), ("all history", history))
     }
     return answer
+
+
+def _by_start(world: World, streams: Sequence[proof.Stream], starts: range) -> list[list[str]]:
+    """Say when in the year the champion of February is found out, and when it is not the worse one."""
+    head = [
+        "reign begins in",
+        "quarters",
+        "gain of refreshing, Brier × 1,000",
+        "signal-to-noise",
+        "lag-1 autocorrelation",
+    ]
+    rows = [[*head, "detected by night 91", "with E ≥ 20 whatever the autocorrelation"]]
+    months = np.array([world.year.day(start + 1).month for start in starts])
+    for month in np.unique(months):
+        here = [stream for stream, m in zip(streams, months, strict=True) if m == month]
+        days = [stream.differences for stream in here]
+        rows.append(
+            [
+                f"{date(world.year.first.year, month, 1):%B}",
+                str(len(here)),
+                f"{1000 * np.mean([d.mean() for d in days]):+.1f}",
+                f"{np.mean([d.mean() / d.std(ddof=1) for d in days]):+.2f}",
+                f"{np.mean([proof.autocorrelation(d) for d in days]):.2f}",
+                f"{100 * np.mean([proof.proved_on(stream) is not None for stream in here]):.0f} %",
+                f"{100 * np.mean([proof.proved_on(stream, 1 / rules.ALPHA) is not None for stream in here]):.0f} %",
+            ]
+        )
+    return rows
 
 
 def _night(value: float) -> str:
@@ -284,7 +318,7 @@ def _by_month(loss: Floats, rows: Floats, months: np.ndarray) -> list[str]:
 def _stretches(setting: Setting, makers: dict[str, Callable[[], year.Policy]]) -> list[list[str]]:
     """Break the pipeline for four weeks at any time of the year, and say what each policy then loses more than with no break."""
     world = setting.world
-    begins = range(FIRST + 14, world.days - BREAK - AFTER, 7)
+    begins = range(FIRST + 14, world.days - BREAK - AFTER, setting.every)
     well = year.past(world)
     healthy = {name: year.losses(year.served(make(), well, FIRST), well, FIRST) for name, make in makers.items()}
     found: dict[str, list[list[float]]] = {name: [] for name in makers}
@@ -314,7 +348,7 @@ def _stretches(setting: Setting, makers: dict[str, Callable[[], year.Policy]]) -
 def _starts(setting: Setting) -> list[list[str]]:
     """Let the first champion be made at any time, and say what each policy then loses over half a year."""
     world, past = setting.world, year.past(setting.world)
-    begins, span = range(FIRST, world.days - 1 - HALF_YEAR, 7), slice(0, HALF_YEAR)
+    begins, span = range(FIRST, world.days - 1 - HALF_YEAR, setting.every), slice(0, HALF_YEAR)
     found: dict[str, list[float]] = {}
     for first in begins:
         rows = world.rows[first + 1 :][span]
@@ -370,7 +404,7 @@ def watching(setting: Setting) -> Answer:
     """Watch a new champion against its predecessor, and a streak of refreshes against the last that was proved."""
     world, answer = setting.world, Answer()
     base, loss = world.side(), world.side().loss
-    starts = range(FIRST + 28, proof.LATEST + 1, 7)
+    starts = range(FIRST + 28, proof.LATEST + 1, setting.every)
     new: dict[str, tuple[str, Floats]] = {
         "broken, +0.7 log odds": ("bad", world.side(log_odds=BROKEN).loss),
         "broken, −0.7 log odds": ("bad", world.side(log_odds=-BROKEN).loss),
@@ -409,7 +443,7 @@ def _streak(setting: Setting) -> list[list[str]]:
     """Watch streaks: coins that make neither better, the year as it was, and a pipeline that breaks on night 28."""
     world = setting.world
     base, ill = world.side(), world.side(log_odds=BROKEN)
-    starts = np.arange(FIRST, proof.LATEST + 1)
+    starts = np.arange(FIRST, proof.LATEST + 1, setting.night)
     quarters = [proof.held(base.loss, base.loss, int(s), int(s), base.holdout) for s in starts]
     breaks = []
     for s, quarter_ in zip(starts, quarters, strict=True):
@@ -472,6 +506,30 @@ def fleet(setting: Setting) -> Answer:
     return answer
 
 
+def spoilt_slices(setting: Setting) -> Answer:
+    """Spoil one origin of a challenger that is better on average."""
+    answer = Answer()
+    head = [
+        "one origin spoilt by, log odds",
+        "hold-outs",
+        "better on average",
+        "worse at that origin",
+        "of these refused",
+    ]
+    rows = [[*head, "better on average and worse at that origin", "of these refused"]]
+    cutoffs = range(FIRST, proof.LATEST + 1, setting.every)
+    for log_odds in (0.0, BROKEN, 2 * BROKEN):
+        found = [met for spoilt in slices.ORIGINS for met in slices.nights(setting.world, spoilt, log_odds, cutoffs)]
+        worse = [met for met in found if met.worse_there]
+        hidden = [met for met in worse if met.better]
+        counts = [len(found), sum(met.better for met in found)]
+        for met_here in (worse, hidden):
+            counts += [len(met_here), sum(not met.slices for met in met_here)]
+        rows.append([f"{log_odds:g}", *map(str, counts)])
+    answer.tables["slices"] = rows
+    return answer
+
+
 STUDIES: dict[str, Callable[[Setting], Answer]] = {
     "null": wrong_promotions,
     "backfill": backfilled,
@@ -480,5 +538,6 @@ STUDIES: dict[str, Callable[[Setting], Answer]] = {
     "year": whole_year,
     "sizes": sizes,
     "watching": watching,
+    "slices": spoilt_slices,
     "fleet": fleet,
 }

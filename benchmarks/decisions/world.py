@@ -68,6 +68,14 @@ class World:
         start = self.year.starts[first]
         return first, p.astype(np.float64), self._y[start : start + len(p)]
 
+    def holdout(self, job: Job, night: int) -> tuple[Floats, Floats, list[str], list[str]]:
+        """Return probabilities, labels, days and origins of a night's hold-out rows."""
+        first, p, y = self._predictions(job)
+        start, end = self.year.starts[night - 6], self.year.starts[night + 1]
+        rows, here = self.year.frame.table.slice(start, end - start), slice(start - self.year.starts[first], None)
+        n = end - start
+        return p[here][:n], y[here][:n], [str(day) for day in rows["dt"].to_pylist()], rows["origin"].to_pylist()
+
     def row_losses(self, job: Job, log_odds: float = 0.0) -> tuple[int, Floats]:
         """Return the first day, and the loss of each row from there on."""
         first, p, y = self._predictions(job)
