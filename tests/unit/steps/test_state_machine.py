@@ -39,7 +39,7 @@ from ratchet.domain.night import (
 from ratchet.domain.verdict import SMOKE_TEST, Verdict
 from ratchet.errors import ActionRefused, LedgerBroken, RatchetError, ServiceError, ServiceRefused
 from ratchet.spec import Pipeline, parse_spec
-from ratchet.steps import adopt, fitness, freeze, promote, rollback, turns
+from ratchet.steps import adopt, fitness, freeze, promote, prune, rollback, turns
 from ratchet.steps.champion import champion_version, reconcile
 from ratchet.steps.context import Context, Services
 
@@ -104,7 +104,7 @@ ANSWERS = {
 }
 CHOICE = st.integers(0, 10**6)
 OPERATION = st.sampled_from(
-    ["promote", "promote", "promote", "back", "back to", "freeze", "thaw", "reconcile", "adopt", "move"]
+    ["promote", "promote", "promote", "back", "back to", "freeze", "thaw", "reconcile", "adopt", "move", "prune"]
 )
 
 
@@ -159,6 +159,8 @@ class Decisions(RuleBasedStateMachine):
         spec = yaml.safe_load(SPEC) | {
             "approval": {"when": list(when), "approvers": [APPROVER]},
             "override": {"allowed": [ALLOWED]},
+            "retention": {"versions": 2, "days": 0},
+            "league": {"size": 0},
         }
         self.pipeline = Pipeline(spec=parse_spec(yaml.safe_dump(spec), "small.yaml", {}), suite=SUITE, sql=SQL)
         for _ in range(champions):
@@ -287,7 +289,13 @@ class Decisions(RuleBasedStateMachine):
         self._do(self._work(what, which), dies=dies, loses=loses, again=again)
 
     @precondition(lambda self: self.nights)
-    @rule(first=OPERATION, second=OPERATION, which=CHOICE, other=CHOICE, at=st.integers(1, 3))
+    @rule(
+        first=OPERATION.filter(lambda what: what != "prune"),  # what it deletes has lain there for months
+        second=OPERATION,
+        which=CHOICE,
+        other=CHOICE,
+        at=st.integers(1, 3),
+    )
     def overtake(self, first: str, second: str, which: int, other: int, at: int) -> None:
         """Let one operation come in before the n-th write of another, which has read the ledger already."""
         self._do(self._work(first, which), overtaken=self._work(second, other), at=at)
@@ -380,7 +388,7 @@ class Decisions(RuleBasedStateMachine):
         finally:
             self.faults.plan = {}
         event(f"{work.__name__}: {said}" + (" (overtaken)" if overtaken else ""))
-        if said in {"refused", "not let through", "moved"}:
+        if said in {"refused", "not let through", "moved", "pruned", "nothing to prune"}:
             return True
         champion = champion_of(self.services.ledger.entries(NAME))
         alias = self.registry.alias(NAME, "champion")
@@ -412,6 +420,7 @@ class Decisions(RuleBasedStateMachine):
             "reconcile": self._reconcile,
             "adopt": self._person("adopt", adopt.adopt, here, reason=reason),
             "move": lambda: self._move(which),
+            "prune": self._prune,
         }[what]
 
     def _night(self, which: int) -> Night:
@@ -462,6 +471,13 @@ class Decisions(RuleBasedStateMachine):
     def _reconcile(self) -> str:
         turns.read(self.services, NAME)
         return "set right" if reconcile(self.services, NAME) else "was right"
+
+    def _prune(self) -> str:
+        found = prune.prune(self.services, self.pipeline)
+        gone = set(found.versions)
+        served = {e.champion.version for e in self.services.ledger.entries(NAME) if e.champion}
+        assert not gone & served, "a champion, past or present, was pruned"
+        return "pruned" if gone else "nothing to prune"
 
     def _move(self, which: int) -> str:
         """Move the alias by hand."""
@@ -593,5 +609,5 @@ def test_a_planted_bug_is_found(bug: str) -> None:
     class Planted(Decisions):
         plant = staticmethod(BUGS[bug])
 
-    with pytest.raises((AssertionError, RatchetError, pytest.fail.Exception)):
+    with pytest.raises((AssertionError, RatchetError, LookupError, StopIteration, pytest.fail.Exception)):
         run_state_machine_as_test(Planted, settings=settings(ONCE, max_examples=400))
