@@ -72,7 +72,7 @@ def _year(curves: Mapping[str, Any], folder: Path) -> None:
         for (policy, values), ink in zip(curves[f"year-{name}"].items(), INK, strict=False):
             two = policy.startswith("two lanes")
             axes.plot(
-                values, label=policy, color=ink, linewidth=2.2 if two else 1.2, ls="--" if "bounds" in policy else "-"
+                values, label=policy, color=ink, linewidth=2.2 if two else 1.2, ls="--" if "breakers" in policy else "-"
             )
         if name == "broken":
             axes.axvspan(*curves["broken"], color="#d1495b", alpha=0.12, linewidth=0)

@@ -160,7 +160,7 @@ def rules(margin: float) -> dict[str, Rule]:
     """Return every rule that decides night by night.
 
     Args:
-        margin: of the demo's own champion gate.
+        margin: of the classic gate, beside none.
     """
     return {
         "naive `>=`, 7-day hold-out": naive,

@@ -87,7 +87,7 @@ def wrong_promotions(setting: Setting) -> Answer:
     world.squares, world.squares_of_seeds  # noqa: B018  read once, before the processes part
     rows = [["rule", *stages]]
     found: dict[tuple[str, str], monte.Figure] = {}
-    for name, rule in rules.rules(year.demo_margin(world)).items():
+    for name, rule in rules.rules(year.MARGIN).items():
         for stage, (make, on) in stages.items():
             found[name, stage] = setting.rate(make, rule, on)
         digits = 3 if "process" in name else 1
@@ -225,7 +225,7 @@ def detection(setting: Setting) -> Answer:
         rows.append([name, gate, f"{len(streams)}, as they were", f"{100 * exact:.1f} %"])
         rows.append([name, gate, f"{setting.times // 4}, weeks drawn again", rate.percent()])
         answer.target(f"broken pipeline promoted, {name}", "≤ 5 %", rate, met=rate.mean <= 0.05, share=True)
-    for name, rule in rules.rules(year.demo_margin(world)).items():
+    for name, rule in rules.rules(year.MARGIN).items():
         if rule is not rules.by_rows and not (isinstance(rule, rules.Judged) and rule.slow):
             passed = np.mean([proof.passes(rule, world, base.loss, ill.loss, start, start) for start in healthy])
             rows.append(

@@ -24,7 +24,7 @@ from benchmarks.decisions.world import BROKEN
 
 from ratchet.domain.case import MetricValue
 from ratchet.domain.evidence import candidate
-from ratchet.domain.gates import BoundGate, ChampionGate
+from ratchet.domain.gates import BoundGate
 from ratchet.domain.statistics import detector, e_process
 
 if TYPE_CHECKING:
@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from ratchet.domain.statistics import Evidence
 
 RECENT = 7  # challengers that a proof may promote
+MARGIN = 0.002  # a hundredth of the usual score
 ALARMS = 0.1  # a quarter, of a streak of refreshes
 
 
@@ -246,30 +247,25 @@ class TwoLanes:
 
 def policies(world: World, first: int) -> dict[str, Callable[[], Policy]]:
     """Return every policy, as it begins with its first champion."""
-    gates = world.year.pipeline.spec.gates
-    others = Judged(tuple(gate for gate in gates if isinstance(gate, BoundGate | ChampionGate)))
-    margin = demo_margin(world)
+    bounds = tuple(gate for gate in world.year.pipeline.spec.gates if isinstance(gate, BoundGate))
+    breakers = Judged((*bounds, *interval(MARGIN).gates))
     return {
         "always refresh": lambda: Always(first),
         "never refresh": lambda: Never(first),
         "naive `>=`, 7-day hold-out": lambda: ByHoldout(first, naive),
         "interval over days, margin 0": lambda: ByHoldout(first, interval(0.0)),
-        f"interval over days, margin {margin:g}": lambda: ByHoldout(first, interval(margin)),
+        f"interval over days, margin {MARGIN:g}": lambda: ByHoldout(first, interval(MARGIN)),
         "e-process, every refresh proved": lambda: Proved(first),
         "**two lanes**": lambda: TwoLanes(first, backfill=WALK),
-        "**two lanes, with the demo's other gates**": lambda: TwoLanes(first, breakers=others, backfill=WALK),
+        "**two lanes, the demo's bounds and the interval as breakers**": lambda: TwoLanes(
+            first, breakers=breakers, backfill=WALK
+        ),
         "two lanes, nothing backfilled": lambda: TwoLanes(first),
         "two lanes, not watched": lambda: TwoLanes(first, backfill=WALK, alarms=None),
         "two lanes, watched against a champion of the last 28 nights": lambda: TwoLanes(
             first, backfill=WALK, renewed=28
         ),
     }
-
-
-def demo_margin(world: World) -> float:
-    """Return the margin of the demo's classic gate."""
-    found = [gate.margin for gate in world.year.pipeline.spec.gates if gate.kind == "champion"]
-    return found[0] if found else 0.002
 
 
 def served(policy: Policy, past: Past, first: int, nights: int = 365) -> list[int]:

@@ -102,10 +102,10 @@ def test_policies_are_ranked_as_the_made_up_year_has_them(answers):
 
 
 def test_a_spoilt_slice_passes_the_average_and_not_the_slices(answers):
-    """No slice of a sound challenger gets worse; each that is badly spoilt is refused, though the average got better."""
+    """No slice of a sound challenger gets worse; one that is badly spoilt is refused, though the average got better."""
     _, sound, _, spoilt = answers["slices"]["tables"]["slices"]
     assert sound[3:] == ["0"] * 4
-    assert spoilt[-1] == spoilt[-2] != "0"
+    assert int(spoilt[-2]) >= int(spoilt[-1]) > 0
 
 
 def test_plots_are_small_and_the_same_every_time(answers, tmp_path):
