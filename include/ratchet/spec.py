@@ -266,7 +266,7 @@ class Rollback(Record):
         0.1,
         gt=0,
         lt=91,
-        description="Of a streak of automatic refreshes, watched against the last champion that was proved: false alarms a quarter.",
+        description="Of a streak of automatic refreshes, watched against the champion before it: false alarms a quarter.",
     )
     min_days: StrictInt = Field(5, ge=1, description="Fewer days of evidence than this never decide.")
     calibration: tuple[StrictFloat, StrictFloat] | None = Field(

@@ -11,7 +11,7 @@ from __future__ import annotations
 from math import inf
 from typing import TYPE_CHECKING, Annotated, Literal, TypeVar
 
-from pydantic import Field, StrictFloat, StrictInt, field_validator, model_validator
+from pydantic import Field, StrictBool, StrictFloat, StrictInt, field_validator, model_validator
 
 from ratchet.domain.records import Record
 
@@ -150,7 +150,8 @@ class SlicesGate(Record):
 
     The losses of each value's days are compared as by the champion gate, and the chance of a mistake is shared among
     the values (Bonferroni; for the verdict the same as Holm, whose first step it is). Values with too little data are
-    left out and listed, but one that ``values`` names leaves the gate UNDECIDED.
+    left out and listed, but one that ``values`` names leaves the gate UNDECIDED. Seven days show only a clear harm; with
+    ``proven`` it is the absence of harm that must be shown, and what is open holds.
     """
 
     kind: Literal["slices"] = Field(description="No value of a column may get worse while the average gets better.")
@@ -161,6 +162,11 @@ class SlicesGate(Record):
     )
     confidence: StrictFloat = Field(
         0.95, gt=0.5, lt=1, description="That no value is called worse by chance, over all values together."
+    )
+    proven: StrictBool = Field(
+        default=False,
+        description="PASS only where every value is shown to be no worse by more than the margin; UNDECIDED while that is open. "
+        "By default a value passes as long as it is not shown to be worse, which over a few days it seldom is.",
     )
     values: tuple[str, ...] = Field((), description="Values that must have enough data; UNDECIDED where one has not.")
     min_rows: StrictInt = Field(

@@ -181,9 +181,28 @@ def _against(found: _Interval, limit: float) -> Outcome:
 def _slices(gate: SlicesGate, case: CaseForPromotion) -> _Found:
     if away := _no_champion(case):
         return away
-    limit, values = -gate.margin, case.slices.get(gate.column, {})
+    limit = -gate.margin
     if not isfinite(gate.margin):
         return _Found(Outcome.UNDECIDED, "the margin is not a finite number", limit=limit)
+    judged, open_, left_out = _judgeable(gate, case.slices.get(gate.column, {}))
+    share = 1 - (1 - gate.confidence) / max(len(judged), 1)
+    found = {value: _interval(differences, share) for value, differences in judged.items()}
+    open_ += [f"{value}: the daily differences are too large to compare" for value in found if not found[value].finite]
+    finite = {value: interval for value, interval in found.items() if interval.finite}
+    rest = f"; left out, with too little data: {_listed(left_out)}" if left_out else ""
+    if not finite:
+        return _Found(
+            Outcome.UNDECIDED, (_listed(open_) or "no value has enough data to be judged") + rest, limit=limit
+        )
+    outcome, reason, worst = _by_value_worse(gate, finite, open_)
+    about = f"{len(finite)} values judged together at {gate.confidence:.0%}{rest}"
+    return _Found(outcome, f"{reason}; {about}", worst, limit)
+
+
+def _judgeable(
+    gate: SlicesGate, values: Mapping[str, Mapping[str, Sequence[DayLoss]]]
+) -> tuple[dict[str, list[float]], list[str], list[str]]:
+    """Return the daily differences by value, what keeps a named value from being judged, and who is left out."""
     judged: dict[str, list[float]] = {}
     open_, left_out = [], []
     for value in sorted({*values, *gate.values}):
@@ -197,24 +216,23 @@ def _slices(gate: SlicesGate, case: CaseForPromotion) -> _Found:
             open_.append(f"{few}, at least {gate.min_rows} of {gate.min_days} are needed")
         else:
             left_out.append(value)
-    share = 1 - (1 - gate.confidence) / max(len(judged), 1)
-    found = {value: _interval(differences, share) for value, differences in judged.items()}
-    open_ += [f"{value}: the daily differences are too large to compare" for value in found if not found[value].finite]
-    finite = {value: interval for value, interval in found.items() if interval.finite}
-    rest = f"; left out, with too little data: {_listed(left_out)}" if left_out else ""
-    if not finite:
-        return _Found(
-            Outcome.UNDECIDED, (_listed(open_) or "no value has enough data to be judged") + rest, limit=limit
-        )
-    worst = min(finite, key=lambda value: finite[value].mean)
-    worse = [f"{value} {i.mean:+.5f} (at most {i.high:+.5f})" for value, i in finite.items() if i.high < limit]
-    about = f"{len(finite)} values judged together at {gate.confidence:.0%}{rest}"
-    mean = finite[worst].mean
+    return judged, open_, left_out
+
+
+def _by_value_worse(gate: SlicesGate, found: Mapping[str, _Interval], open_: list[str]) -> tuple[Outcome, str, float]:
+    """Say which values got worse, or may have; and the mean of the worst."""
+    lowest = min(found, key=lambda value: found[value].mean)
+    mean = found[lowest].mean
+    worse = [f"{value} {i.mean:+.5f} (at most {i.high:+.5f})" for value, i in found.items() if i.high < -gate.margin]
     if worse:
-        return _Found(Outcome.FAIL, f"champion minus challenger of {_listed(worse)}: worse; {about}", mean, limit)
+        return Outcome.FAIL, f"champion minus challenger of {_listed(worse)}: worse", mean
+    if gate.proven:
+        low = [(value, i) for value, i in found.items() if i.low < -gate.margin]
+        open_ = [*open_, *(f"{value} may be worse ({i.mean:+.5f}, at least {i.low:+.5f})" for value, i in low)]
     if open_:
-        return _Found(Outcome.UNDECIDED, f"{_listed(open_)}; {about}", mean, limit)
-    return _Found(Outcome.PASS, f"none is shown to be worse, {worst} is lowest with {mean:+.5f}; {about}", mean, limit)
+        return Outcome.UNDECIDED, _listed(open_), mean
+    shown = "each is shown to be no worse" if gate.proven else "none is shown to be worse"
+    return Outcome.PASS, f"{shown}, {lowest} is lowest with {mean:+.5f}", mean
 
 
 def _slice_gap(gate: SliceGapGate, case: CaseForPromotion) -> _Found:

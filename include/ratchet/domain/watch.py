@@ -40,6 +40,9 @@ class Rules(Protocol):
         """Bounds of the mean prediction."""
 
 
+_RENEWED = 28  # days that a streak goes on without an alarm before it is watched against a younger champion
+
+
 class Guard(NamedTuple):
     """Who would serve again, and whom it is compared with."""
 
@@ -49,15 +52,22 @@ class Guard(NamedTuple):
 
 
 def guard(entries: Sequence[LedgerEntry]) -> Guard | None:
-    """Return what is watched: a streak of refreshes against the last champion that was proved, else the champion against its
+    """Return what is watched: a streak of refreshes against the champion that it began with, else the champion against its
     predecessor.
+
+    A streak that has gone well for four weeks is watched against the champion of then: to go back to one of another season
+    costs more than most faults of a refresh do (measured in ``benchmarks/decisions``).
     """  # noqa: D205  one sentence
     turns = [entry for entry in entries if entry.action in TURNS and entry.champion]
     refreshes = next((i for i, entry in enumerate(reversed(turns)) if entry.action != "refresh"), len(turns))
     if 0 < refreshes < len(turns):
-        proved = turns[-refreshes - 1].champion
-        assert proved
-        return Guard(proved, tuple(turns[-refreshes:]), streak=True)
+        since = len(turns) - refreshes - 1
+        for i in range(since + 1, len(turns) - 1):  # the newest is under watch in any case
+            if (turns[i].judged_through - turns[since].judged_through).days >= _RENEWED:
+                since = i
+        standby = turns[since].champion
+        assert standby
+        return Guard(standby, tuple(turns[since + 1 :]), streak=True)
     standby, _ = rollback_target(entries)
     return Guard(standby, tuple(turns[-1:]), streak=False) if standby else None
 
@@ -94,7 +104,7 @@ def proved_worse(rules: Rules, watched: Guard, evidence: Sequence[Evidence], los
         if state.problem or state.crossed is None:
             return None
         return (
-            f"refreshed models are worse by {loss} than version {watched.standby.version}, the last that was proved: "
+            f"refreshed models are worse by {loss} than version {watched.standby.version}, which served before them: "
             f"R reached {state.threshold:.0f} on {state.crossed} and is {state.value:.3g} {since}"
         )
     worse = e_process(evidence, margin=0.0)

@@ -217,6 +217,23 @@ def test_a_named_value_must_have_data():
     assert told(gate, slices=worse).outcome is FAIL
 
 
+def test_that_nobody_is_worse_can_be_asked_to_be_shown():
+    """With ``proven`` a value that may be worse holds the promotion; one that is shown to be worse refuses it as ever."""
+    gate = SlicesGate(kind="slices", column="origin", loss="brier", margin=0.02, proven=True)
+    noisy = [0.1, -0.1, 0.08, -0.08, 0.1, -0.1]
+
+    def found(*jfk):
+        return told(gate, slices={"origin": {"LGA": {"brier": days([0.01] * 6)}, "JFK": {"brier": days(list(jfk))}}})
+
+    open_ = found(*noisy)
+    assert open_.outcome is UNDECIDED
+    assert "JFK may be worse (+0.00000, at least -" in open_.reason
+    shown = found(*[0.0, 0.001] * 3)
+    assert shown.outcome is PASS
+    assert "each is shown to be no worse, JFK is lowest" in shown.reason
+    assert found(*[-0.1, -0.09] * 3).outcome is FAIL
+
+
 def test_many_slices_are_seldom_called_worse_by_chance():
     """Of slices that are no worse, one among twenty is called worse in about one night of twenty, not in most."""
     rng = random.Random(5)
@@ -431,6 +448,7 @@ def test_age(served, outcome):
     [
         ChampionGate(kind="champion", loss="brier"),
         SlicesGate(kind="slices", column="origin", loss="brier"),
+        SlicesGate(kind="slices", column="origin", loss="brier", margin=0.05, proven=True),
         StabilityGate(kind="stability"),
     ],
 )

@@ -60,10 +60,13 @@ def score(day: int, version: int, loss: float, **means: float) -> DayScore:
         ((("bootstrap", 1), ("promote", 2), ("refresh", 3), ("rollback", 2)), 1, [2]),
         ((("bootstrap", 1), ("promote", 2), ("refresh", 3), ("rollback", 2), ("refresh", 4)), 2, [4]),
         ((("bootstrap", 1), ("refresh", 2)), 1, [2]),
+        ((("bootstrap", 1), *(("refresh", n) for n in range(2, 6))), 1, [2, 3, 4, 5]),
+        ((("bootstrap", 1), *(("refresh", n) for n in range(2, 7))), 5, [6]),
+        ((("bootstrap", 1), *(("refresh", n) for n in range(2, 9))), 5, [6, 7, 8]),
     ],
 )
-def test_a_streak_is_watched_against_what_was_proved_and_a_champion_against_its_predecessor(turns, standby, watched):
-    """The streak's base, or the last that served before, stands by."""
+def test_a_streak_is_watched_against_its_base_and_a_champion_against_its_predecessor(turns, standby, watched):
+    """The streak's base, or the last that served before, stands by; after four good weeks the champion of then."""
     found = guard(ledger(*turns))
     if standby is None:
         assert found is None

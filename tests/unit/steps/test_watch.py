@@ -138,7 +138,7 @@ def test_a_standby_that_cannot_serve_is_not_returned_to(worse):
     assert "recorded was" in night.alerts[0].words
 
 
-def test_a_streak_of_refreshes_is_watched_against_the_last_champion_that_was_proved(worse):
+def test_a_streak_of_refreshes_is_watched_against_the_champion_before_it(worse):
     """Each day's serving model counts, and a rollback goes to the streak's base, not to yesterday's refresh."""
     entries = worse.entries
     key = "ledger/small/00000002.json"
@@ -147,7 +147,7 @@ def test_a_streak_of_refreshes_is_watched_against_the_last_champion_that_was_pro
     worse.registry.anchor("small", 2, made.hash)
     night = third(worse, rollback__automatic=True, rollback__wrong_alarms_per_quarter=60.0)
     assert worse.entries[-1].action == "rollback"
-    assert "refreshed models are worse by log_loss than version 1, the last that was proved: R reached" in (
+    assert "refreshed models are worse by log_loss than version 1, which served before them: R reached" in (
         night.score.rolled_back
     )
 
