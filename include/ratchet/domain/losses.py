@@ -35,6 +35,7 @@ def row_losses(loss: Loss, y: Floats, predictions: Floats) -> Floats:
         losses = -np.log(np.clip(of_truth, CLIP, 1 - CLIP))
     elif loss == "brier":
         losses = ((p - truth) ** 2).sum(axis=1) / (2.0 if predictions.ndim == 1 else 1.0)
+        losses = losses + ~known  # an unknown class was given 0: who never met it must not gain by that
     else:
         losses = (p.argmax(axis=1) != y).astype(np.float64)
     return losses

@@ -28,13 +28,13 @@ def test_one_confident_error_is_clipped():
 
 @pytest.mark.parametrize("loss", ["log_loss", "brier", "zero_one"])
 def test_a_class_that_was_never_met_is_the_worst_case(loss):
-    """A row of an unknown class (−1) costs at least as much as any known one."""
+    """A row of an unknown class (−1) costs at least as much as any known one, and as one of a class that was given 0."""
     p = np.array([[0.7, 0.2, 0.1]] * 4)
     found = row_losses(loss, np.array([0.0, 1.0, 2.0, -1.0]), p)
     assert np.isfinite(found).all()
-    assert found[3] >= found[0]
-    if loss != "brier":
-        assert found[3] == found.max()
+    assert found[3] == found.max()
+    known = row_losses(loss, np.array([3.0]), np.array([[0.7, 0.2, 0.1, 0.0]]))
+    assert found[3] == pytest.approx(known[0])
 
 
 def test_regression_losses():
