@@ -180,7 +180,7 @@ def _outcomes(evidence: Sequence[Evidence], margin: float) -> tuple[list[_Outcom
     for e in days:
         v = e.difference + margin
         scale = sqrt(total / weight) or _LEAST  # years of days that are all equal wear it down to nothing
-        found.append(_Outcome(e.day, _clipped(v / scale), -_clipped((e.difference - margin) / scale)))
+        found.append(_Outcome(e.day, _clipped(v / scale), -_clipped(v / scale)))  # worse: by more than the margin
         total, weight = _DECAY * total + v * v, _DECAY * weight + 1
         if not isfinite(total):
             return [], "the daily differences are too large to compare"
