@@ -23,14 +23,20 @@ if TYPE_CHECKING:
 
 ORIGINS = ("EWR", "JFK", "LGA")
 GATE = SlicesGate(kind="slices", column="origin", loss=LOSS)
+MARGIN = 0.02
+SHOWN = SlicesGate(kind="slices", column="origin", loss=LOSS, margin=MARGIN, proven=True)
 
 
 @dataclass(frozen=True)
 class Met:
-    """One hold-out: whether the challenger is better on average, whether the slices let it through, and whether the spoilt origin did get worse there."""
+    """One hold-out: whether the challenger is better on average, whether the slices let it through, and whether the spoilt origin did get worse there.
+
+    ``shown``: whether it is let through where it must be shown that no slice loses more than the margin.
+    """
 
     better: bool
     slices: bool
+    shown: bool
     worse_there: bool
 
 
@@ -62,6 +68,7 @@ def _met(days: list[str], origins: np.ndarray, champion: Floats, challenger: Flo
     gain = champion - challenger
     return Met(
         slices=judge(case, (GATE,)).outcome is Outcome.PASS,
+        shown=judge(case, (SHOWN,)).outcome is Outcome.PASS,
         better=bool(gain.mean() > 0),
         worse_there=bool(there.any() and gain[there].mean() < 0),
     )

@@ -513,22 +513,19 @@ def fleet(setting: Setting) -> Answer:
 def spoilt_slices(setting: Setting) -> Answer:
     """Spoil one origin of a challenger that is better on average."""
     answer = Answer()
-    head = [
-        "one origin spoilt by, log odds",
-        "hold-outs",
-        "better on average",
-        "worse at that origin",
-        "of these refused",
-    ]
-    rows = [[*head, "better on average and worse at that origin", "of these refused"]]
+    head = ["one origin spoilt by, log odds", "hold-outs", "better on average"]
+    shown = f"not let through where no loss above {slices.MARGIN:g} must be shown"
+    for name in ("worse at that origin", "better on average and worse at that origin", "not worse at that origin"):
+        head += [name, "of these refused", shown]
+    rows = [head]
     cutoffs = range(FIRST, proof.LATEST + 1, setting.every)
     for log_odds in (0.0, BROKEN, 2 * BROKEN):
         found = [met for spoilt in slices.ORIGINS for met in slices.nights(setting.world, spoilt, log_odds, cutoffs)]
         worse = [met for met in found if met.worse_there]
         hidden = [met for met in worse if met.better]
         counts = [len(found), sum(met.better for met in found)]
-        for met_here in (worse, hidden):
-            counts += [len(met_here), sum(not met.slices for met in met_here)]
+        for here in (worse, hidden, [met for met in found if not met.worse_there]):
+            counts += [len(here), sum(not met.slices for met in here), sum(not met.shown for met in here)]
         rows.append([f"{log_odds:g}", *map(str, counts)])
     answer.tables["slices"] = rows
     return answer

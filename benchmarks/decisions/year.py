@@ -200,7 +200,7 @@ class TwoLanes:
     champion: int
     breakers: Judged | None = None
     backfill: int = 0
-    renewed: int | None = None
+    renewed: int | None = 28
     alarms: float | None = ALARMS
     rule: Judged = field(default_factory=evidence)
     proved: int | None = None
@@ -262,8 +262,8 @@ def policies(world: World, first: int) -> dict[str, Callable[[], Policy]]:
         ),
         "two lanes, nothing backfilled": lambda: TwoLanes(first),
         "two lanes, not watched": lambda: TwoLanes(first, backfill=WALK, alarms=None),
-        "two lanes, watched against a champion of the last 28 nights": lambda: TwoLanes(
-            first, backfill=WALK, renewed=28
+        "two lanes, watched against the champion that was proved, however old": lambda: TwoLanes(
+            first, backfill=WALK, renewed=None
         ),
     }
 
