@@ -186,9 +186,10 @@ def _candidate(night: Night) -> ModelVersion | None:
 
 
 def _not_whole(ctx: Context) -> str | None:
-    """Say why the artifact of an overridden night is not the one that was evaluated; of a PASS the night has just seen to it."""
-    candidate = _candidate(ctx.night)
-    if not overrides(ctx.night) or candidate is None:
+    """Say why the artifact is not the one that was evaluated; to tonight's own of a PASS the night has just seen."""
+    night, candidate = ctx.night, _candidate(ctx.night)
+    tonight = night.register_.version if night.register_ else None
+    if candidate is None or (candidate == tonight and not overrides(night)):
         return None
     try:
         ctx.services.registry.download(candidate.mlflow_run_id, candidate.artifact_digest, fresh=True)
