@@ -19,7 +19,7 @@ from ratchet.domain import layout
 from ratchet.domain.checks import Outcome
 from ratchet.domain.evidence import Lane, Member, Shadow, Trial
 from ratchet.domain.gates import LOSSES, EvidenceGate, Loss
-from ratchet.domain.ledger import certification, reign
+from ratchet.domain.ledger import TURNS, certification, line, reign
 from ratchet.domain.losses import row_losses
 from ratchet.domain.night import DayScore, EvaluateResult, GateResult
 from ratchet.domain.records import Record, digest
@@ -35,6 +35,7 @@ from ratchet.steps.train import fitted
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from ratchet.domain.ledger import LedgerEntry
     from ratchet.domain.models import ModelFiles, ModelVersion
     from ratchet.ports import FeatureFrame, Floats
     from ratchet.spec import PipelineSpec
@@ -100,7 +101,7 @@ def gather(ctx: Context, *, fit: bool = True) -> Trial | None:
             "serving": serving,
             "evidence": evidence,
             "without": tuple(f"{d.day}: {d.problem}" for d in days if d.problem),
-            "shadows": _shadows(ctx, scores, score.champion),
+            "shadows": _shadows(ctx, scores, score.champion, _sent_back(entries)),
         }
     )
 
@@ -189,14 +190,28 @@ def _league(
     return tuple(evidence)
 
 
-def _shadows(ctx: Context, scores: Mapping[date, Mapping[int, DayScore]], champion: ModelVersion) -> tuple[Shadow, ...]:
-    """Return the last challengers of the recipe that have scored a day, and whether their own nights spoke against them."""
+def _shadows(
+    ctx: Context, scores: Mapping[date, Mapping[int, DayScore]], champion: ModelVersion, gone: frozenset[int]
+) -> tuple[Shadow, ...]:
+    """Return the last challengers of the recipe that have scored a day, and whether their own nights, or a rollback, spoke
+    against them.
+    """  # noqa: D205  one sentence
     found = []
     for version in _rivals(ctx, champion)[:_SHADOWS]:
         days = {str(day): dict(by[version.version].losses) for day, by in scores.items() if version.version in by}
         if days:
-            found.append(Shadow(version=version, sound=_sound(ctx, version), days=days))
+            sound = version.version not in gone and _sound(ctx, version)
+            found.append(Shadow(version=version, sound=sound, days=days))
     return tuple(found)
+
+
+def _sent_back(entries: Sequence[LedgerEntry]) -> frozenset[int]:
+    """Return the versions that served until a rollback took back the turns by which they did."""
+    served, standing = (
+        {entry.champion.version for entry in turns if entry.action in TURNS and entry.champion}
+        for turns in (entries, line(entries))
+    )
+    return frozenset(served - standing)
 
 
 def _sound(ctx: Context, version: ModelVersion) -> bool:

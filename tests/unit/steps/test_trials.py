@@ -376,6 +376,34 @@ def test_a_rollback_revokes_the_certification(turning):
     assert found[-1].outcome == "promoted"
 
 
+def test_who_was_sent_back_is_no_candidate(turning):
+    """A proof after a rollback promotes nobody whom the rollback took back, however well they go on scoring in shadow."""
+    nights(turning, 6)
+    back = roll_back(turning.services, turning.pipeline(), to=1, actor="ada", reason="it looks wrong")
+    gone = {entry.champion.version for entry in turning.entries} - {back.champion.version}
+    assert len(gone) > 1
+    shadows = {s.version.version: s for s in nights(turning, 3, after=NIGHT + 6 * ONE)[-1].evaluate.case.trial.shadows}
+    assert len(gone & shadows.keys()) > 1
+    assert not any(shadows[version].sound for version in gone & shadows.keys())
+    assert any(shadow.sound for shadow in shadows.values())
+
+
+def test_a_candidate_whose_artifact_was_tampered_with_is_not_promoted(turning):
+    """Whom a proof promotes was tried on another night, so it is looked at again before it serves."""
+    for i in range(1, 9):
+        turning.land(NIGHT + i * ONE, **drifting(NIGHT + i * ONE))
+        night = turning.until("approve", NIGHT + i * ONE)
+        if night.gate.verdict.outcome == "PASS":
+            break
+        turning.night(NIGHT + i * ONE)
+    assert night.gate.candidate.version < night.register_.version.version
+    turning.registry.tamper(night.gate.candidate.mlflow_run_id)
+    night = turning.step("promote", turning.step("approve", night))
+    assert not night.promote.promoted
+    assert f"version {night.gate.candidate.version} cannot be promoted" in night.promote.detail
+    assert [entry.action for entry in turning.entries] == ["bootstrap"]
+
+
 def test_who_wants_every_refresh_proved_gets_it(tmp_path):
     """With lane: prove a certified recipe is not refreshed by itself; each reign's own days must speak."""
     world = world_of(tmp_path, lane="prove", shadow_nights=1)
