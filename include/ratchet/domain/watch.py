@@ -9,7 +9,7 @@ from ratchet.domain.ledger import TURNS, Champion, LedgerEntry, rollback_target
 from ratchet.domain.statistics import Evidence, detector, e_process
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from datetime import date
 
     from ratchet.domain.gates import Loss
@@ -72,15 +72,29 @@ def guard(entries: Sequence[LedgerEntry]) -> Guard | None:
     return Guard(standby, tuple(turns[-1:]), streak=False) if standby else None
 
 
+def as_scored(ours: DayScore, theirs: DayScore) -> tuple[DayScore, DayScore] | None:
+    """Return the scores of a day where both are of equally many rows."""
+    return (ours, theirs) if ours.rows == theirs.rows else None
+
+
 def differences(
-    watched: Guard, scores: Mapping[date, Mapping[int, DayScore]], loss: Loss, scale: float
+    watched: Guard,
+    scores: Mapping[date, Mapping[int, DayScore]],
+    loss: Loss,
+    scale: float,
+    pair: Callable[[DayScore, DayScore], tuple[DayScore, DayScore] | None] = as_scored,
 ) -> tuple[Evidence, ...]:
-    """Return how much worse than the standby the champion of each day was, on the days since the watch began."""
+    """Return how much worse than the standby the champion of each day was, on the days since the watch began.
+
+    ``pair`` gives the scores of both over the same rows; None where there are none.
+    """
     found = []
     for day, by in sorted(scores.items()):
         served = next((e.champion for e in reversed(watched.turns) if e.judged_through < day), None)
-        ours, theirs = by.get(served.version) if served else None, by.get(watched.standby.version)
-        if ours and theirs and loss in ours.losses and loss in theirs.losses:
+        met, against = by.get(served.version) if served else None, by.get(watched.standby.version)
+        both = pair(met, against) if met and against else None
+        if both and all(loss in side.losses for side in both):
+            ours, theirs = both
             found.append(
                 Evidence(
                     day=str(day),

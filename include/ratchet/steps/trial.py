@@ -30,6 +30,7 @@ from ratchet.spec import Pipeline
 from ratchet.steps import frames
 from ratchet.steps.champion import problem_of
 from ratchet.steps.context import silent
+from ratchet.steps.pairs import over_common_rows
 from ratchet.steps.train import fitted
 
 if TYPE_CHECKING:
@@ -174,9 +175,11 @@ def _league(
     evidence = []
     for day, by in scores.items():
         rival = next((v for v in rivals if v.cutoff < day and v.version in by and loss in by[v.version].losses), None)
-        ours = by.get(champion.version)
-        if ours and rival and loss in ours.losses:
-            difference = ours.losses[loss] - by[rival.version].losses[loss]
+        champions = by.get(champion.version)
+        pair = over_common_rows(ctx, champions, by[rival.version]) if champions and rival else None
+        if pair and rival and loss in pair[0].losses:
+            ours, theirs = pair
+            difference = ours.losses[loss] - theirs.losses[loss]
             evidence.append(
                 Evidence(
                     day=str(day),

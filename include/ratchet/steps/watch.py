@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
 from ratchet.domain import layout
@@ -13,6 +14,7 @@ from ratchet.domain.night import DayScore
 from ratchet.errors import ActionRefused
 from ratchet.steps import alerts, turns
 from ratchet.steps.champion import champion_version
+from ratchet.steps.pairs import over_common_rows
 from ratchet.steps.rollback import roll_back
 from ratchet.steps.trial import usual_differences
 
@@ -116,7 +118,7 @@ def _alarm(ctx: Context, entries: Sequence[LedgerEntry], scored: ScoreResult) ->
         return None
     loss = ctx.pipeline.spec.loss
     scale = usual_differences(ctx, ModelVersion(**watched.standby.model_dump()))[loss]
-    evidence = rules.differences(watched, _scores(ctx, watched, scored), loss, scale)
+    evidence = rules.differences(watched, _scores(ctx, watched, scored), loss, scale, partial(over_common_rows, ctx))
     worse = rules.proved_worse(spec, watched, evidence, loss)
     return _Alarm("rollback_due", worse) if worse else None
 

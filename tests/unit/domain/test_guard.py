@@ -90,6 +90,17 @@ def test_of_each_day_the_model_that_served_it_counts():
     ]
 
 
+def test_days_of_other_rows_are_compared_over_the_common_ones():
+    """Losses over different rows are no pair; what they are over the same rows, where that is known, counts."""
+    watched = guard(ledger(("bootstrap", 1), ("promote", 2)))
+    fewer = score(8, 2, 0.1).model_copy(update={"rows": 300})
+    scores = {START + 8 * DAY: {1: score(8, 1, 0.5), 2: fewer}}
+    assert differences(watched, scores, "brier", 0.01) == ()
+    common = fewer, score(8, 1, 0.08).model_copy(update={"rows": 300})
+    (found,) = differences(watched, scores, "brier", 0.01, lambda *_: common)
+    assert (found.rows, round(found.difference, 6)) == (300, 0.02)
+
+
 def test_proof_needs_days_and_evidence():
     """A champion that loses every day is proved worse in the end; one that wins never is, nor one told in nonsense."""
     watched = guard(ledger(("bootstrap", 1), ("promote", 2)))

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import io
 import json
 from datetime import date, timedelta
 from itertools import pairwise
 
 import numpy as np
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
 import pytest
 from small_world import FIRST, SPEC, QuickTrainer, World
 
 from fakes import Killed, Tripwire
 from ratchet.domain import layout
 from ratchet.domain.evidence import Member
+from ratchet.domain.losses import row_losses
 from ratchet.domain.night import NightRequest
 from ratchet.domain.statistics import e_process
 from ratchet.steps.night import begin, run_step
@@ -333,6 +337,29 @@ def test_a_recipe_whose_rival_is_not_kept_is_compared_with_the_champion_as_it_se
     assert "the new recipe against the champion as it serves (its recipe was not kept)" in proof(found[-1]).reason
     assert [e.challenger for e in found[-1].evaluate.case.trial.evidence["log_loss"]] == [2, 3, 4][: len(found) - 1]
     assert tried(weak) == {}
+
+
+def test_a_query_that_leaves_out_the_hard_rows_gains_nothing_by_it(still, monkeypatch):
+    """Where champion and challenger have scored other rows, those that both have scored are compared."""
+    for key in still.store.keys("recipes/"):
+        still.store.lose(key)
+    monkeypatch.setattr("small_world.SQL", "SELECT row_id, x, z, place FROM rows WHERE abs(x) > 0.4")
+    night = nights(still, 3)[-1]
+    assert "as it serves" in proof(night).reason
+    told = night.evaluate.case.trial.evidence["log_loss"]
+    assert len(told) == 2
+    for e in told:
+        ours, theirs = (
+            pq.read_table(io.BytesIO(still.store.get(layout.scores("small", date.fromisoformat(e.day), version))))
+            for version in (e.champion, e.challenger)
+        )
+        assert ours.num_rows > theirs.num_rows == e.rows
+        kept = ours.filter(pc.is_in(ours["row_id"], value_set=theirs["row_id"]))
+        means = [
+            row_losses("log_loss", side["label"].to_numpy(), side["prediction"].to_numpy()).mean()
+            for side in (kept, theirs)
+        ]
+        assert e.difference == pytest.approx(means[0] - means[1])
 
 
 def test_a_recipe_that_was_altered_in_the_store_is_not_fitted(weak):

@@ -1,0 +1,48 @@
+"""Two versions on one day: their losses over the rows that both have scored."""
+
+from __future__ import annotations
+
+import io
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pyarrow.parquet as pq
+
+from ratchet.domain import layout
+from ratchet.domain.losses import row_losses
+from ratchet.errors import ObjectNotFound
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from ratchet.domain.night import DayScore
+    from ratchet.steps.context import Context
+
+
+def over_common_rows(ctx: Context, ours: DayScore, theirs: DayScore) -> tuple[DayScore, DayScore] | None:
+    """Return a day's scores of two versions over the same rows, or None where there are none that can be compared.
+
+    A query may leave rows out, and a day may have grown between two nights: who has left out the hard rows must not win
+    by that. Rows are told by their labels too, because their numbers are those of one snapshot.
+    """
+    if ours.rows == theirs.rows:
+        return ours, theirs
+    try:
+        sides = [_predictions(ctx, score) for score in (ours, theirs)]
+    except ObjectNotFound:
+        return None  # pruned, or of a dry run
+    _, *where = np.intersect1d(*(side["row_id"].to_numpy() for side in sides), assume_unique=True, return_indices=True)
+    labels = [side["label"].to_numpy()[rows] for side, rows in zip(sides, where, strict=True)]
+    if not len(labels[0]) or not np.array_equal(*labels):
+        return None
+    made = []
+    for score, side, y, rows in zip((ours, theirs), sides, labels, where, strict=True):
+        scores = np.array(side["prediction"].to_pylist(), dtype=np.float64)[rows]
+        losses = {loss: float(row_losses(loss, y, scores).mean()) for loss in score.losses}
+        made.append(score.model_copy(update={"rows": len(y), "losses": losses}))
+    return made[0], made[1]
+
+
+def _predictions(ctx: Context, score: DayScore) -> pa.Table:
+    key = layout.scores(ctx.pipeline.name, score.day, score.version)
+    return pq.read_table(io.BytesIO(ctx.services.store.get(key)))
