@@ -218,13 +218,19 @@ def _sent_back(entries: Sequence[LedgerEntry]) -> frozenset[int]:
 
 
 def _sound(ctx: Context, version: ModelVersion) -> bool:
-    """Say whether every check of a version's own night passed, but for the evidence, which the nights share."""
+    """Say whether every check of a version's own night passed, but for the evidence, which the nights share.
+
+    A gate that stands in the spec only since then has not spoken for it.
+    """
     key = layout.step(ctx.pipeline.name, version.run_key, "gate.json", dry_run=False)
     try:
         verdict = GateResult.model_validate_json(ctx.services.store.get(key)).verdict
     except (ObjectNotFound, ValidationError):
         return False  # it was not judged to the end
-    return all(c.outcome in {Outcome.PASS, Outcome.NOT_APPLICABLE} for c in verdict.checks if c.kind != "evidence")
+    checks = [c for c in verdict.checks if c.kind != "evidence"]
+    asked = {(gate.kind, gate.name) for gate in ctx.pipeline.spec.gates if not isinstance(gate, EvidenceGate)}
+    passed = all(c.outcome in {Outcome.PASS, Outcome.NOT_APPLICABLE} for c in checks)
+    return passed and asked <= {(c.kind, c.name) for c in checks}
 
 
 def usual_differences(ctx: Context, champion: ModelVersion) -> dict[str, float]:

@@ -403,6 +403,18 @@ def test_a_rollback_revokes_the_certification(turning):
     assert found[-1].outcome == "promoted"
 
 
+def test_a_challenger_that_a_gate_of_tonight_has_not_tried_is_no_candidate(turning):
+    """A bound that was added or tightened since binds whom a proof promotes, and not only tonight's challenger."""
+    nights(turning, 3)
+    bound, proof_ = (g.model_dump(mode="json", exclude_none=True) for g in turning.pipeline().spec.gates)
+    turning.gated({**bound, "at_least": 0.51}, proof_)
+    found = nights(turning, 2, after=NIGHT + 3 * ONE)
+    (first, second) = ({s.version.version: s.sound for s in n.evaluate.case.trial.shadows} for n in found)
+    assert first == {4: False, 3: False, 2: False}
+    assert second == {5: found[0].gate.verdict.checks[0].outcome == "PASS", 4: False, 3: False, 2: False}
+    assert second[5]
+
+
 def test_who_was_sent_back_is_no_candidate(turning):
     """A proof after a rollback promotes nobody whom the rollback took back, however well they go on scoring in shadow."""
     nights(turning, 6)
