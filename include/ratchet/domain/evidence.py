@@ -24,7 +24,6 @@ Lane = Literal["recipe", "refresh"]
 
 _CANDIDATES = 7  # of the last challengers: an older one has missed too much to be the best (GATES)
 _STALE_DAYS = 7
-_YEAR = 365  # nights; whoever waits longer waits in vain
 _SHOWN = 2  # of the days that make no evidence, in a reason
 
 
@@ -98,7 +97,7 @@ def _weighed(gate: EvidenceGate, trial: Trial, state: EProcess) -> tuple[Outcome
 def _left(state: EProcess, alpha: float) -> str:
     """Say how long it will probably take."""
     nights = state.nights_left(alpha)
-    if nights is None or nights > _YEAR:
+    if nights is None:
         return ", no proof in sight"
     return f", about {nights} more night{'s' if nights > 1 else ''}"
 

@@ -18,7 +18,7 @@ _PRIOR_DAYS = 5.0
 _CLIP = 2.0
 _BETS = (0.2, 0.45)
 _LEAST = 1e-12  # of a scale
-_NEVER = 10_000  # nights; a proof further off than that is not in sight
+_NEVER = 365  # nights; whoever waits longer waits in vain
 _LOG_CAP = 600.0  # exp() beyond this overflows; an E that large has decided long ago
 _QUARTER = 91  # nights
 # Days that follow each other like this break the bound; fewer of them cannot show it (GATES).
@@ -75,7 +75,7 @@ class EProcess(Record):
             nights = 2 * missing / noise
         else:
             return None
-        return max(1, ceil(nights)) if nights < _NEVER else None
+        return max(1, ceil(nights)) if nights <= _NEVER else None
 
 
 def e_process(evidence: Sequence[Evidence], *, margin: float) -> EProcess:
