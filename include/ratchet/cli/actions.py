@@ -118,12 +118,13 @@ def reconcile(
         loaded = load_pipeline(pipeline, home)
         _told(take_over(services, loaded, actor=getpass.getuser(), reason=reason), as_json=as_json)
         return
-    entries = turns.read(services, pipeline)
+    entries = turns.look(services, pipeline)
     said = set_right(services, pipeline)
+    turns.read(services, pipeline)
     if as_json:
-        print_json({"pipeline": pipeline, "entries": len(entries), "repaired": said})
+        print_json({"pipeline": pipeline, "entries": len(entries), "repaired": said.words if said else None})
         return
-    say(said or f"{pipeline}: {len(entries)} ledger entries hold, and the alias follows them")
+    say(said.words if said else f"{pipeline}: {len(entries)} ledger entries hold, and the alias follows them")
 
 
 def prune(

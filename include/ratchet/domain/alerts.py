@@ -17,7 +17,7 @@ REMEDIES: dict[AlertKind, str] = {
     "rolled_back": "look at what the champion predicted before it is trained again; `ratchet history PIPELINE` tells the nights",
     "rollback_due": "decide: `ratchet rollback PIPELINE --reason …` sends the champion back",
     "champion_broken": "`ratchet rollback PIPELINE --reason …`, or restore its artifact",
-    "alias_moved": "it was set right. Somebody has moved it, or a run died before it could; if it was meant, take it over with `ratchet reconcile PIPELINE --adopt --reason …`",
+    "alias_moved": "the ledger says who serves, and the alias follows it again, unless its version was deleted: then `ratchet rollback PIPELINE --reason …`. Find out who may move aliases; if it was meant, set it again, and take it over with `ratchet reconcile PIPELINE --adopt --reason …`",
     "ledger_broken": "nothing is promoted until it is whole: restore the entry from the object store's versions, then `ratchet reconcile PIPELINE`",
     "challengers_worse": "what is trained now is worse than what serves: look for what has changed in data, code or recipe",
     "overdue": "look at the runs of DAG PIPELINE in Airflow: paused, not parsed, stuck, failed, or waiting for a person?",

@@ -202,6 +202,12 @@ def reign(entries: Sequence[LedgerEntry]) -> LedgerEntry | None:
     return next((entry for entry in reversed(entries) if entry.action in TURNS), None)
 
 
+def predecessor_of(entries: Sequence[LedgerEntry]) -> Champion | None:
+    """Return who served before the champion of now, whatever came between."""
+    head = reign(entries)
+    return champion_of(entries[: head.seq - 1]) if head else None
+
+
 def line(entries: Sequence[LedgerEntry]) -> tuple[LedgerEntry, ...]:
     """Return the turns that still stand, oldest first: a rollback takes back those after the one it returns to."""
     standing: list[LedgerEntry] = []

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
-from ratchet.domain.ledger import champion_of
+from ratchet.domain.ledger import champion_of, predecessor_of, reign
 from ratchet.domain.models import ModelVersion
 from ratchet.errors import RatchetError, ServiceRefused
 
@@ -25,17 +25,36 @@ def champion_version(entries: Sequence[LedgerEntry]) -> ModelVersion | None:
     return ModelVersion(**champion.model_dump()) if champion else None
 
 
-def reconcile(services: Services, pipeline: str) -> str | None:
+class Repair(NamedTuple):
+    """What was wrong with the alias."""
+
+    words: str
+    by_hand: bool  # somebody has moved it, or deleted what it named; else a run died before the alias could follow
+
+
+def lags(services: Services, pipeline: str, entries: Sequence[LedgerEntry]) -> bool:
+    """Say whether the alias still names the champion before this one, because whoever made this one has not come to move it.
+
+    An entry is anchored once the alias has followed it: an alias that is behind an anchored entry was moved by hand.
+    """
+    head, before = reign(entries), predecessor_of(entries)
+    if head is None or services.registry.alias(pipeline, CHAMPION) != (before.version if before else None):
+        return False
+    return head.seq not in services.registry.anchors(pipeline)
+
+
+def reconcile(services: Services, pipeline: str) -> Repair | None:
     """Set the alias right, and say what was wrong with it.
 
     The ledger is read again after each move: of two promoters the slower one must not leave its own version behind.
     """
-    said = None
+    said: Repair | None = None
     while (entries := services.ledger.entries(pipeline)) and (champion := champion_of(entries)):
         wanted, found = champion.version, services.registry.alias(pipeline, CHAMPION)
         if found == wanted:
             break
         was = f"pointed at version {found}" if found else "was missing"
+        lagged = lags(services, pipeline, entries)
         try:
             services.registry.set_alias(pipeline, CHAMPION, wanted)
         except ServiceRefused:
@@ -44,13 +63,13 @@ def reconcile(services: Services, pipeline: str) -> str | None:
             gone = (
                 f"version {wanted}, which serves by the ledger (entry {entries[-1].seq}), was deleted from the registry"
             )
-            said = f"alias {CHAMPION} {was}: {gone}; roll back, or let a night promote another"
-            _LOG.error("%s: %s", pipeline, said)
-            return said  # nights go on: the next champion mends it
-        said = f"alias {CHAMPION} {was}, the ledger says version {wanted} (entry {entries[-1].seq}): set right"
-        before = champion_of(entries[:-1])
-        if found != (before.version if before else None):  # it did not only lag behind
-            _LOG.error("%s: %s", pipeline, said)
+            words = f"alias {CHAMPION} {was}: {gone}; roll back, or let a night promote another"
+            _LOG.error("%s: %s", pipeline, words)
+            return Repair(words, by_hand=True)  # nights go on: the next champion mends it
+        words = f"alias {CHAMPION} {was}, the ledger says version {wanted} (entry {entries[-1].seq}): set right"
+        said = Repair(words, by_hand=not lagged or (said is not None and said.by_hand))
+        if not lagged:
+            _LOG.error("%s: %s", pipeline, words)
     return said
 
 

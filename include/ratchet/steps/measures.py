@@ -189,7 +189,7 @@ def _served(ctx: Context) -> int | None:
     """Return the days from the newest one that the champion was judged by to tonight's cutoff."""
     assert ctx.night.score
     reign = ctx.night.score.reign
-    entry = next((e for e in turns.read(ctx.services, ctx.pipeline.name) if e.seq == reign), None)
+    entry = next((e for e in turns.look(ctx.services, ctx.pipeline.name) if e.seq == reign), None)
     return (ctx.night.request.cutoff - entry.judged_through).days if entry else None
 
 

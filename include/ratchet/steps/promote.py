@@ -47,7 +47,8 @@ def promote(ctx: Context) -> PromoteResult:
     if night.request.dry_run:
         return PromoteResult(promoted=False, entry=None, detail="a dry run: it would have been promoted")
     entries, plan, why = _turn(ctx)
-    repaired = reconcile(services, name)
+    moved = reconcile(services, name)
+    repaired = moved.words if moved and moved.by_hand else None
     if plan in {"superseded", "frozen", "withdrawn"}:
         return PromoteResult(promoted=False, entry=None, detail=f"{plan}: {why}", repaired=repaired)
     mine = next(e for e in reversed(entries) if e.night == ctx.run_key and e.action != "rollback")

@@ -35,22 +35,24 @@ def score(ctx: Context) -> ScoreResult:
 
 def _score(ctx: Context) -> ScoreResult:
     services, name = ctx.services, ctx.pipeline.name
-    entries = turns.read(services, name)
+    entries = turns.look(services, name)
     champion, serves = champion_version(entries), reign(entries)
     if champion is None or serves is None:
         ctx.say("no champion yet: nothing to score")
         return ScoreResult(champion=None, reign=0, versions=(), rows=0)
     repaired = None if ctx.night.request.dry_run else reconcile(services, name)
     if repaired:
-        ctx.say(repaired)
-    moved = repaired and entries[-1].night != ctx.run_key  # else this night was killed before the alias could follow
+        ctx.say(repaired.words)
+    if not ctx.night.request.dry_run:
+        turns.read(services, name)  # anchors what a crash has left without one
+    moved = repaired if repaired and repaired.by_hand else None
     shadows = {v.version: v for v in (standby(entries), predecessor(entries)) if v and v.version != champion.version}
     others = [
         v
         for v in services.registry.versions(name)
         if v.version != champion.version and v.cutoff < ctx.night.request.cutoff
     ]
-    newest = [v for v in others if v.version not in shadows][: ctx.pipeline.spec.league.size]
+    newest = [v for v in others if v.version not in shadows][: ctx.pipeline.spec.shadows]
     league = [champion, *shadows.values(), *newest]
     done = {layout.scored_place(stored.uri) for stored in services.store.list(layout.evidence(name))}
     scored = [_score_version(ctx, v, done, champion=v.version == champion.version) for v in dict.fromkeys(league)]
@@ -60,8 +62,8 @@ def _score(ctx: Context) -> ScoreResult:
         versions=tuple(s for s, _ in scored),
         rows=max((sum(day.rows for day in days) for _, days in scored), default=0),
         scores=tuple(day for _, days in scored for day in days),
-        repaired=repaired,
-        alerts=(Alert(kind="alias_moved", words=repaired, version=champion.version),) if moved else (),
+        repaired=repaired.words if repaired else None,
+        alerts=(Alert(kind="alias_moved", words=moved.words, version=champion.version),) if moved else (),
     )
     return made if ctx.night.request.dry_run else watch(ctx, entries, made)
 

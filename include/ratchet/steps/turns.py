@@ -6,7 +6,7 @@ from datetime import UTC, date, datetime
 from typing import TYPE_CHECKING, Any
 
 from ratchet.domain.ledger import GENESIS, Action, Champion, LedgerEntry, anchored, champion_of
-from ratchet.steps.champion import reconcile
+from ratchet.steps.champion import lags, reconcile
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -24,12 +24,14 @@ def look(services: Services, pipeline: str) -> tuple[LedgerEntry, ...]:
 
 
 def read(services: Services, pipeline: str) -> tuple[LedgerEntry, ...]:
-    """Return the ledger, verified against the anchors; an entry that a crash left without an anchor gets it.
+    """Return the ledger, verified against the anchors; what a crash left half done, the alias and then the anchor, follows.
 
     Raises:
         LedgerBroken: the chain does not hold, or its end was cut or written anew.
     """
     entries, loose = _held(services, pipeline)
+    if loose and lags(services, pipeline, entries):  # an alias that a hand has moved elsewhere is not touched here
+        reconcile(services, pipeline)
     for entry in loose:
         services.registry.anchor(pipeline, entry.seq, entry.hash)
     return entries
@@ -54,7 +56,9 @@ def append(  # noqa: PLR0913  an entry's facts
     reason: str,
     **facts: Any,
 ) -> tuple[LedgerEntry, ...]:
-    """Append the entry that follows ``entries``, anchor it, let the alias follow, and return all of them.
+    """Append the entry that follows ``entries``, let the alias follow, anchor the entry, and return all of them.
+
+    The anchor comes last, so that it also says that the alias has followed.
 
     Args:
         services: the adapters.
@@ -87,6 +91,6 @@ def append(  # noqa: PLR0913  an entry's facts
             **facts,
         )
     )
-    services.registry.anchor(pipeline, entry.seq, entry.hash)
     reconcile(services, pipeline)
+    services.registry.anchor(pipeline, entry.seq, entry.hash)
     return (*entries, entry)

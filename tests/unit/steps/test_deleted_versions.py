@@ -51,7 +51,7 @@ def test_nobody_goes_back_to_a_version_that_was_deleted(strict):
 def test_a_champion_that_was_deleted_is_told_and_replaced(strict):
     """Without a version there is no alias; the nights go on, and the next promotion sets it."""
     strict.registry.delete_version("small", 1)
-    assert "version 1, which serves by the ledger (entry 1), was deleted" in reconcile(strict.services, "small")
+    assert "version 1, which serves by the ledger (entry 1), was deleted" in reconcile(strict.services, "small").words
     night = strict.night(NEXT)
     assert night.outcome == "promoted"
     assert strict.champion == strict.entries[-1].champion.version == 2
