@@ -209,7 +209,12 @@ class Training(Record):
 class League(Record):
     """Who scores each new day in shadow, beside the champion."""
 
-    size: StrictInt = Field(7, ge=0, le=30, description="How many of the last challengers score each new day.")
+    size: StrictInt = Field(
+        7,
+        ge=0,
+        le=30,
+        description="How many of the last challengers score each new day; those made while its labels were awaited come on top.",
+    )
 
 
 class Evaluation(Record):
@@ -374,6 +379,11 @@ class PipelineSpec(Record):
         """The loss by which champion and challenger are compared where no gate says which: the gates' own, else the task's first."""
         compared = [gate for kind in (EvidenceGate, ChampionGate) for gate in self.gates if isinstance(gate, kind)]
         return compared[0].loss if compared else LOSSES[self.target.task][0]
+
+    @property
+    def shadows(self) -> int:
+        """How many of the last challengers score a day: of those made before it there are ``league.size`` among them."""
+        return self.league.size + self.window.label_delay_days if self.league.size else 0
 
     def windows(self, cutoff: date) -> Windows:
         """Cut the night's days."""

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
-from datetime import date
+from datetime import UTC, date, datetime
 from typing import TYPE_CHECKING, Any
 
+from ratchet.domain import layout
 from ratchet.domain.retention import PREFIXES, Inventory, Kept, NightFact, PrunePlan, plan
 from ratchet.domain.snapshots import Snapshot
+from ratchet.domain.windows import DAY
 from ratchet.steps import turns
 from ratchet.steps.context import silent
 
@@ -34,26 +36,31 @@ def prune(services: Services, pipeline: Pipeline, say: Callable[[str], None] = s
     Raises:
         LedgerBroken: what is needed cannot be told from a ledger that does not verify.
     """
-    entries = turns.look(services, pipeline.name)
-    found = _planned(services, pipeline, entries)
-    while (now := turns.look(services, pipeline.name)) != entries:  # somebody has become champion in the meantime
-        entries, found = now, _planned(services, pipeline, now)
-    for version in found.versions:
-        say(f"version {version}")
-        services.registry.delete_version(pipeline.name, version)
+    gone: list[int] = []
+    while True:
+        entries = turns.look(services, pipeline.name)
+        found = _planned(services, pipeline, entries)
+        for version in found.versions:
+            if turns.look(services, pipeline.name) != entries:  # it may have become champion in the meantime
+                break
+            say(f"version {version}")
+            services.registry.delete_version(pipeline.name, version)
+            gone.append(version)
+        if turns.look(services, pipeline.name) == entries:
+            break
     left = [words for run in found.runs if (words := services.registry.erase(run))]
     for kept in found.objects:
         say(kept.key)
         services.store.delete(kept.key)
     if left:
         say(f"the artifacts of {len(left)} MLflow runs stay until `mlflow gc` removes them: {left[0]}")
-    return found
+    return found.model_copy(update={"versions": tuple(sorted(gone))})
 
 
 def _planned(services: Services, pipeline: Pipeline, entries: Sequence[LedgerEntry]) -> PrunePlan:
-    keep, league = pipeline.spec.retention, pipeline.spec.league
+    keep = pipeline.spec.retention
     found = _inventory(services, pipeline.name)
-    return plan(found, entries, versions=keep.versions, days=keep.days, league=league.size)
+    return plan(found, entries, versions=keep.versions, days=keep.days, league=pipeline.spec.shadows)
 
 
 def _inventory(services: Services, name: str) -> Inventory:
@@ -75,8 +82,15 @@ def _inventory(services: Services, name: str) -> Inventory:
         nights=nights,
         pins=pins,
         manifests={_stem(key): cutoff for key in orphans if (cutoff := _cutoff(store.get(key)))},
-        objects=objects,
+        objects=(*objects, *_probes(services)),
     )
+
+
+def _probes(services: Services) -> tuple[Kept, ...]:
+    """Return what killed processes have left of probing the store; one that is under way must not lose its first half."""
+    old = layout.probes(datetime.now(UTC).date() - DAY)
+    left = (Kept(key=_key(stored.uri, "probes"), size=stored.size) for stored in services.store.list("probes/"))
+    return tuple(kept for kept in left if kept.key < old)
 
 
 def _key(uri: str, prefix: str) -> str:

@@ -455,6 +455,21 @@ def test_who_wants_every_refresh_proved_gets_it(tmp_path):
     assert all(e.day > str(NIGHT + (at + 1) * ONE) for e in found[at + 1].evaluate.case.trial.evidence["log_loss"])
 
 
+def test_labels_that_come_late_leave_no_day_without_a_challenger(tmp_path):
+    """Of a day whose labels took longer than the league is large, a challenger that was made before it is scored too."""
+    world = World(
+        tmp_path, LONG.replace("max_age_days: 1", "max_age_days: 1, label_delay_days: 4") + "league: {size: 3}\n"
+    )
+    world.turn = 0.12
+    world.gated({"kind": "bound", "metric": "auc", "at_least": 0.5, "min_rows": 50}, {**EVIDENCE, "backfill_days": 0})
+    for i in range(WINDOW):
+        world.land(FIRST + i * ONE, **drifting(FIRST + i * ONE))
+    assert world.night(NIGHT).outcome == "promoted"
+    found = nights(world, 7)
+    told = [(e.day, e.challenger) for e in found[-1].evaluate.case.trial.evidence["log_loss"]]
+    assert told == [(str(NIGHT + 2 * ONE), 2), (str(NIGHT + 3 * ONE), 3)]
+
+
 def test_without_backfill_the_league_alone_speaks(tmp_path):
     """With backfill_days: 0 nothing is replayed: evidence begins with the first day that a challenger has scored."""
     world = world_of(tmp_path, backfill_days=0)
