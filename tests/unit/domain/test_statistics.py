@@ -185,7 +185,7 @@ def test_in_mild_regimes_of_a_week_wrong_promotions_stay_rare():
     assert wrong <= 0.12 * 100
 
 
-@pytest.mark.parametrize(("differences", "sooner"), [([0.5] * 3, [0.9] * 3), ([0.05, -0.06, 0.05], [0.2, -0.1, 0.2])])
+@pytest.mark.parametrize(("differences", "sooner"), [([0.5] * 3, [0.9] * 3), ([0.3, -0.4, 0.3], [0.9, -0.3, 0.9])])
 def test_the_projection_says_when(differences, sooner):
     """A stream that grows is projected by its growth, one that has not grown yet by its signal, one that shrinks not at all."""
     nights = e_process(reign(differences), margin=0).nights_left(0.05)
