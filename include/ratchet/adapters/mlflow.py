@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import logging
 import os
 import platform
 import shutil
@@ -13,6 +14,8 @@ from functools import cached_property
 from importlib.metadata import version as installed
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from pydantic import ValidationError
 
 from ratchet.domain.models import ModelFiles, ModelSchema, ModelVersion, files_digest
 from ratchet.domain.retention import TrackedRun
@@ -28,12 +31,14 @@ from ratchet.errors import (
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
+_LOG = logging.getLogger("ratchet")
 _FILES = ("booster.ubj", "features.sql", "schema.json")
 _TAGS = ("run_key", "artifact_digest", "seen_through", "cutoff", "recipe", "recipe_spec")
 _RUN_TAGS = ("run_key", "cutoff", "snapshot", "dry_run")
 _ANCHOR = "ratchet.ledger."  # followed by an entry's number: a tag of the registered model
 _SCORING_NEEDS = ("duckdb", "numpy", "pandas", "pyarrow", "pydantic", "xgboost")
 _SET_TRIES = 3
+_LIVES = 2 * 24 * 3600.0  # seconds; a run that began earlier and never ended belongs to a process that was killed
 _MOST_PARAMS = 100  # MLflow takes no more in one request
 
 
@@ -143,7 +148,7 @@ class MlflowRegistry:
                 token = page.token
                 if not token:
                     break
-        return [_tracked(run) for run in found if all(f"ratchet.{name}" in run.data.tags for name in _RUN_TAGS)]
+        return [made for run in found if (made := _tracked(run))]
 
     def erase(self, run_id: str) -> str | None:
         """See ``ports.Registry.erase``."""
@@ -193,7 +198,7 @@ class MlflowRegistry:
                 token = page.token
                 if not token:
                     break
-        ours = [_version(v, v.tags) for v in found if all(f"ratchet.{name}" in v.tags for name in _TAGS)]
+        ours = [made for v in found if (made := _ours(v))]
         return sorted(ours, key=lambda v: -v.version)
 
     def delete_version(self, pipeline: str, version: int) -> None:
@@ -267,7 +272,7 @@ class MlflowRegistry:
         return {
             int(name.removeprefix(_ANCHOR)): value
             for name, value in tags.items()
-            if name.startswith(_ANCHOR) and name.removeprefix(_ANCHOR).isdigit()
+            if name.startswith(_ANCHOR) and name.removeprefix(_ANCHOR).isdecimal()
         }
 
     def anchor(self, pipeline: str, seq: int, entry_hash: str) -> None:
@@ -328,6 +333,20 @@ def _remove(folder: Path) -> None:
     shutil.rmtree(aside, ignore_errors=True)
 
 
+def _ours(found: Any) -> ModelVersion | None:
+    """Return a version that a night has made; one whose tags a hand has made unreadable is nobody's, and stops nothing."""
+    if not all(f"ratchet.{name}" in found.tags for name in _TAGS):
+        return None
+    try:
+        return _version(found, found.tags)
+    except ValidationError as exc:
+        wrong = exc.errors()[0]
+        _LOG.warning(
+            "version %s of %s is left out: tag ratchet.%s: %s", found.version, found.name, wrong["loc"][0], wrong["msg"]
+        )
+        return None
+
+
 def _version(found: Any, tags: Mapping[str, str]) -> ModelVersion:
     return ModelVersion.model_validate(
         {
@@ -339,18 +358,22 @@ def _version(found: Any, tags: Mapping[str, str]) -> ModelVersion:
     )
 
 
-def _tracked(run: Any) -> TrackedRun:
+def _tracked(run: Any) -> TrackedRun | None:
+    """Return a run that a night has made; one that lacks a tag, or has one that cannot be read, is not touched."""
     tags = run.data.tags
-    return TrackedRun.model_validate(
-        {
-            "run_id": run.info.run_id,
-            "run_key": tags["ratchet.run_key"],
-            "cutoff": tags["ratchet.cutoff"],
-            "snapshot": tags["ratchet.snapshot"],
-            "dry_run": tags["ratchet.dry_run"] == "true",
-            "running": run.info.status == "RUNNING",
-        }
-    )
+    if not all(f"ratchet.{name}" in tags for name in _RUN_TAGS):
+        return None
+    facts = {
+        "run_id": run.info.run_id,
+        "run_key": tags["ratchet.run_key"],
+        "cutoff": tags["ratchet.cutoff"],
+        "snapshot": tags["ratchet.snapshot"],
+        "dry_run": tags["ratchet.dry_run"] == "true",
+        "running": run.info.status == "RUNNING" and time.time() - run.info.start_time / 1000 < _LIVES,
+    }
+    with contextlib.suppress(ValidationError):
+        return TrackedRun.model_validate(facts)
+    return None
 
 
 def _described(run_id: str) -> dict[str, bytes]:

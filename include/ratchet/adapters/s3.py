@@ -9,10 +9,12 @@ import tempfile
 import time
 import uuid
 from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from ratchet.domain import layout
 from ratchet.domain.records import digest
 from ratchet.domain.snapshots import StoredObject
 from ratchet.errors import (
@@ -146,7 +148,7 @@ class S3Store:
         """See ``ports.ObjectStore.probe``; a store that was found to be good is not asked again."""
         if self._probed:
             return
-        uri = f"probes/{uuid.uuid4().hex}"
+        uri = f"{layout.probes(datetime.now(UTC).date())}{uuid.uuid4().hex}"
         bucket, key = self._split(uri)
         self.create(uri, b"first")
         try:

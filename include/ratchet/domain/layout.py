@@ -121,6 +121,11 @@ def alert(pipeline: str, cutoff: date, kind: str) -> str:
     return f"alerts/{pipeline}/{cutoff}-{kind}.json"
 
 
+def probes(day: date) -> str:
+    """Prefix of what a day's probes of the store have written, and removed again unless they were killed."""
+    return f"probes/{day}/"
+
+
 def ledger(pipeline: str) -> str:
     """Prefix of a pipeline's ledger."""
     return f"ledger/{pipeline}/"

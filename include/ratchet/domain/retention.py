@@ -34,7 +34,7 @@ class TrackedRun(Record):
     cutoff: date
     snapshot: str  # digest
     dry_run: bool
-    running: bool
+    running: bool  # and not for longer than any night lives
 
 
 class NightFact(Record):
@@ -76,6 +76,7 @@ class PrunePlan(Record):
 
 
 _ORDER = ("scores", "evidence", "trials", "recipes", "reports", "runs", "dry-runs", "pins", "snapshots", "nights")
+_PROBES = "probes"  # of the whole bucket; those that come here are leftovers
 PREFIXES = _ORDER  # what is looked at; nothing else is ever deleted
 
 
@@ -90,7 +91,7 @@ def plan(found: Inventory, entries: Sequence[LedgerEntry], *, versions: int, day
         league: how many of the last challengers score in shadow.
     """
     needed = _Needed(found, entries, max(versions, league + 1, _CANDIDATES + 1), days)
-    order = {name: i for i, name in enumerate(_ORDER)}
+    order = {name: i for i, name in enumerate((*_ORDER, _PROBES))}
     gone = [kept for kept in found.objects if not needed.object(kept.key)]
     return PrunePlan(
         versions=tuple(sorted(v.version for v in found.versions if v.version not in needed.versions)),
@@ -129,6 +130,7 @@ class _Needed:
         lasting = [*map(_fact, champions), *(_fact(v) for v in found.versions if v.version in self.versions)]
         recent = [fact for fact in (*nights, *runs) if fact.cutoff >= self.horizon]
         self.run_ids = {fact.run_id for fact in lasting}
+        self.versioned = {fact.run_key for fact in lasting}
         self.keys = {fact.run_key for fact in lasting} | {e.night for e in entries if e.night}
         self.keys |= {r.run_key for r in found.runs if r.running}
         self.keys |= {fact.run_key for fact in recent if fact.run_key and not fact.passing}
@@ -151,13 +153,19 @@ class _Needed:
 
     def run(self, run: TrackedRun) -> bool:
         """Say whether an MLflow run is needed."""
-        if run.running or run.run_id in self.run_ids or run.cutoff >= self.horizon:
+        if run.running or run.run_id in self.run_ids:
+            return True
+        if run.run_key in self.versioned and not run.dry_run:
+            return False  # a night that was killed has left it, and made its version of another run
+        if run.cutoff >= self.horizon:
             return True
         return run.run_key in self.keys and not run.dry_run
 
     def object(self, key: str) -> bool:
         """Say whether an object is needed; one of a kind that is not known here always is."""
         kind, _, rest = key.partition("/")
+        if kind == _PROBES:
+            return False
         parts = rest.split("/")[1:]  # without the pipeline's name
         rule = _RULES.get(kind)
         try:

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 
 import pytest
 from small_world import NIGHT
 
 from fakes import Killed, Tripwire
+from ratchet.domain import layout
+from ratchet.domain.ledger import Champion
 from ratchet.errors import LedgerBroken
+from ratchet.steps import turns
 from ratchet.steps.prune import prunable, prune
 from ratchet.steps.rollback import roll_back
 
@@ -113,6 +116,44 @@ def test_a_champion_that_comes_at_the_last_moment_is_kept(old):
     prune(replace(services, ledger=Slow(old.store)), rule(old))
     assert len(looked) > 2
     assert {1, 4} <= {v.version for v in old.registry.versions("small")}
+
+
+def test_a_champion_that_comes_while_versions_go_is_kept(old):
+    """The ledger is read before each deletion: a version that was promoted while another went stays, with all that it needs."""
+    told = []
+
+    def say(line):
+        told.append(line)
+        if line == "version 2":
+            entry = old.entries[-1]
+            third = next(v for v in old.registry.versions("small") if v.version == 3)
+            champion = Champion(**third.model_dump(include=set(Champion.model_fields)))
+            turns.append(
+                old.services, "small", old.entries, "adopt", champion=champion, actor="ada", reason="it is needed"
+            )
+            assert old.entries[-1].seq == entry.seq + 1
+
+    gone = prune(old.services, rule(old), say)
+    assert gone.versions == (2, 5, 6)
+    third = next(v for v in old.registry.versions("small") if v.version == 3)
+    assert third.mlflow_run_id in old.registry.runs
+    assert old.champion == 3
+
+
+def test_what_killed_processes_have_left_goes(old):
+    """A probe of yesterday's yesterday, and the run of a fit that was lost and made again; what may be under way stays."""
+    today = datetime.now(UTC).date()
+    for day in (today, today - 3 * DAY):
+        old.store.put(f"{layout.probes(day)}abc", b"first")
+    made = old.registry.versions("small")[0]
+    run = old.registry.runs[made.mlflow_run_id]
+    twin = old.registry.start_run("small", made.run_key, "small", run.tags)
+    busy = old.registry.start_run("small", made.run_key, "small", run.tags)
+    old.registry.finish(twin)
+    prune(old.services, rule(old))
+    assert old.store.keys("probes/") == [f"{layout.probes(today)}abc"]
+    assert twin not in old.registry.runs
+    assert {made.mlflow_run_id, busy} <= set(old.registry.runs)
 
 
 def test_nothing_is_deleted_on_a_ledger_that_does_not_verify(old):
