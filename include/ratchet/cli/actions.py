@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import getpass
 from datetime import datetime
 from typing import TYPE_CHECKING, Annotated
 
@@ -10,14 +9,16 @@ import typer
 
 from ratchet.cli.connect import connect_for
 from ratchet.cli.night import Home, Json, Name
-from ratchet.cli.show import console, print_json, say
+from ratchet.cli.show import account, console, plain, print_json, readable, say
 from ratchet.errors import ActionRefused
 
 if TYPE_CHECKING:
     from ratchet.domain.ledger import LedgerEntry
 
 _SHOWN = 20  # versions, in one line
-Reason = Annotated[str, typer.Option("--reason", help="Why; goes to the ledger.", show_default=False)]
+Reason = Annotated[
+    str, typer.Option("--reason", help="Why; goes to the ledger.", show_default=False, callback=readable)
+]
 
 
 def add_to(app: typer.Typer) -> None:
@@ -42,7 +43,7 @@ def rollback(
 
     services = connect_for(pipeline, home)
     loaded = load_pipeline(pipeline, home)
-    _told(roll_back(services, loaded, to=to, actor=getpass.getuser(), reason=reason), as_json=as_json)
+    _told(roll_back(services, loaded, to=to, actor=account(), reason=reason), as_json=as_json)
 
 
 def freeze(
@@ -60,7 +61,7 @@ def freeze(
     from ratchet.steps import freeze as freezing
 
     services, last = connect_for(pipeline, home), until.date() if until else None
-    _told(freezing.freeze(services, pipeline, actor=getpass.getuser(), reason=reason, until=last), as_json=as_json)
+    _told(freezing.freeze(services, pipeline, actor=account(), reason=reason, until=last), as_json=as_json)
 
 
 def thaw(pipeline: Name, *, reason: Reason, home: Home = None, as_json: Json = False) -> None:
@@ -68,7 +69,7 @@ def thaw(pipeline: Name, *, reason: Reason, home: Home = None, as_json: Json = F
     from ratchet.steps import freeze as freezing
 
     services = connect_for(pipeline, home)
-    _told(freezing.thaw(services, pipeline, actor=getpass.getuser(), reason=reason), as_json=as_json)
+    _told(freezing.thaw(services, pipeline, actor=account(), reason=reason), as_json=as_json)
 
 
 def promote(
@@ -84,7 +85,7 @@ def promote(
     from ratchet.steps import turns
     from ratchet.steps.promote import may_override, promote_version
 
-    loaded, actor = load_pipeline(pipeline, home), getpass.getuser()
+    loaded, actor = load_pipeline(pipeline, home), account()
     problem = may_override(loaded, actor, reason)
     if problem:
         raise ActionRefused("promotion", pipeline, problem)
@@ -103,7 +104,9 @@ def reconcile(
             "--adopt", help="Make the version that the alias names the champion, instead of setting it right."
         ),
     ] = False,
-    reason: Annotated[str, typer.Option("--reason", help="Why it is adopted; goes to the ledger.")] = "",
+    reason: Annotated[
+        str, typer.Option("--reason", help="Why it is adopted; goes to the ledger.", callback=readable)
+    ] = "",
     home: Home = None,
     as_json: Json = False,
 ) -> None:
@@ -116,7 +119,7 @@ def reconcile(
     services = connect_for(pipeline, home)
     if adopt:
         loaded = load_pipeline(pipeline, home)
-        _told(take_over(services, loaded, actor=getpass.getuser(), reason=reason), as_json=as_json)
+        _told(take_over(services, loaded, actor=account(), reason=reason), as_json=as_json)
         return
     entries = turns.look(services, pipeline)
     said = set_right(services, pipeline)
@@ -177,11 +180,10 @@ def _told(entry: LedgerEntry, *, as_json: bool) -> None:
     if as_json:
         print_json(entry.model_dump(mode="json"))
         return
-    from rich.markup import escape
 
     serving = f"version {entry.champion.version} serves" if entry.champion else "nobody serves yet"
     until = f" until {entry.until}" if entry.until else ""
     say(f"[bold]{entry.action}[/bold] of {entry.pipeline}{until}: {serving} (ledger entry {entry.seq})")
-    say(f"  {escape(entry.actor)}, {entry.at}: {escape(entry.reason)}")
+    say(f"  {plain(entry.actor)}, {entry.at}: {plain(entry.reason)}")
     for why in entry.reasons:
-        say(f"  [dim]{escape(why)}[/dim]")
+        say(f"  [dim]{plain(why)}[/dim]")

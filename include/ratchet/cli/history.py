@@ -11,7 +11,7 @@ import typer
 from ratchet.cli.connect import connect_for
 from ratchet.cli.ledger import shown_time, tell_findings
 from ratchet.cli.night import Home, Json, Name
-from ratchet.cli.show import coloured, console, night_json, print_json, say
+from ratchet.cli.show import coloured, console, night_json, plain, print_json, say
 from ratchet.errors import UsageError
 
 if TYPE_CHECKING:
@@ -80,18 +80,20 @@ def moment(text: str) -> datetime:
         ) from exc
     if len(text) <= len("2026-03-01"):
         found = datetime.combine(found.date(), time.max)
-    return found.astimezone(UTC) if found.tzinfo else found.replace(tzinfo=UTC)
+    try:
+        return found.astimezone(UTC) if found.tzinfo else found.replace(tzinfo=UTC)
+    except OverflowError as exc:
+        raise UsageError(f"--at {text}: expected a moment of the years 1 to 9999 in UTC") from exc
 
 
 def _list(title: str, nights: Sequence[Night]) -> None:
-    from rich.markup import escape
     from rich.table import Table
 
     table = Table("cutoff", "outcome", "version", "rows", "why", title=title)
     for n in nights:
         version = n.register_.version.version if n.register_ and n.register_.version else ""
         rows = f"{n.snapshot.rows:,}" if n.snapshot else ""
-        table.add_row(str(n.request.cutoff), coloured(n.outcome), str(version), rows, escape("; ".join(n.reasons)))
+        table.add_row(str(n.request.cutoff), coloured(n.outcome), str(version), rows, plain("; ".join(n.reasons)))
     console().print(table)
 
 
@@ -122,15 +124,15 @@ def _tell_then(then: Served) -> None:
     _row("until", _until(then))
     if then.frozen:
         last = f" until {then.frozen.until}" if then.frozen.until else ""
-        _row("frozen", _plain(f"{then.frozen.actor}{last}: {then.frozen.reason} (entry {then.frozen.seq})"))
+        _row("frozen", plain(f"{then.frozen.actor}{last}: {then.frozen.reason} (entry {then.frozen.seq})"))
     _row("artifact", f"sha256 {champion.artifact_digest}")
     _row("", f"MLflow run {champion.mlflow_run_id}, run key {champion.run_key[:16]}")
     _tell_learnt(then.learnt)
     _tell_verdict(then)
-    _row("approved by", _plain(then.approval))
-    _row("acted", _plain(entry.actor + (f": {entry.reason}" if entry.reason else "")))
+    _row("approved by", plain(then.approval))
+    _row("acted", plain(entry.actor + (f": {entry.reason}" if entry.reason else "")))
     for why in entry.reasons if not then.verdict else ():
-        _row("", _plain(why))
+        _row("", plain(why))
     says = (
         "[green]all of this still verifies[/green]"
         if then.verifies
@@ -178,7 +180,6 @@ def _tell_learnt(learnt: Learnt | None) -> None:
 
 
 def _tell_verdict(then: Served) -> None:
-    from rich.markup import escape
 
     if then.judged is None:
         _row("judged", "by no verdict: a person put it there")
@@ -195,14 +196,8 @@ def _tell_verdict(then: Served) -> None:
             if figure is not None
         )
         figures = f" ({figures})" if figures else ""
-        _row("", f"{coloured(check.outcome.lower())} {escape(check.name + ': ' + check.reason + figures)}")
+        _row("", f"{coloured(check.outcome.lower())} {plain(check.name + ': ' + check.reason + figures)}")
 
 
 def _row(name: str, what: str) -> None:
     say(f"  [dim]{name:<12}[/dim] {what}")
-
-
-def _plain(text: str) -> str:
-    from rich.markup import escape
-
-    return escape(text)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import getpass
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -12,7 +11,7 @@ import typer
 
 from ratchet.cli.connect import connect
 from ratchet.cli.night import Home, Json, Name
-from ratchet.cli.show import print_json, say
+from ratchet.cli.show import account, plain, print_json, readable, say
 from ratchet.errors import PipelineUnknown, SettingsInvalid, UsageError
 
 if TYPE_CHECKING:
@@ -117,7 +116,9 @@ def export(
 def sign(
     pipeline: Name,
     *,
-    reason: Annotated[str, typer.Option("--reason", help="How you know that it is whole; goes to the ledger.")],
+    reason: Annotated[
+        str, typer.Option("--reason", help="How you know that it is whole; goes to the ledger.", callback=readable)
+    ],
     home: Home = None,
 ) -> None:
     """Vouch for a ledger that began unsigned: append a signed entry, which changes nothing and covers all before it."""
@@ -136,7 +137,7 @@ def sign(
     if not entries:
         say(f"{pipeline} has no entries yet; its first will be signed")
         return
-    *_, made = turns.append(services, pipeline, entries, "sign", actor=getpass.getuser(), reason=reason)
+    *_, made = turns.append(services, pipeline, entries, "sign", actor=account(), reason=reason)
     say(f"entry {made.seq} of {pipeline} is signed by key {made.key[:16]} and vouches for the {len(entries)} before it")
 
 
@@ -149,11 +150,9 @@ def shown_time(at: str) -> str:
 
 def tell_findings(findings: Sequence[Check]) -> None:
     """Print one line a finding."""
-    from rich.markup import escape
-
     marks = {"PASS": "[green]✓[/green]", "FAIL": "[red]✗[/red]", "UNDECIDED": "[yellow]?[/yellow]"}
     for found in findings:
-        say(f"  {marks.get(found.outcome, '[dim]–[/dim]')} {escape(found.name)}: {escape(found.reason)}")
+        say(f"  {marks.get(found.outcome, '[dim]–[/dim]')} {plain(found.name)}: {plain(found.reason)}")
 
 
 def _of_services(pipeline: str | None, home: Path | None, *, deep: bool, against: Path | None) -> list[Audit]:
@@ -217,8 +216,6 @@ def _known(pipeline: str, home: Path | None) -> Services:
 
 def _tell_entry(entry: LedgerEntry) -> None:
     """Print what an entry says in two or three lines."""
-    from rich.markup import escape
-
     serves = f"v{entry.champion.version} serves (cutoff {entry.champion.cutoff})" if entry.champion else "nobody serves"
     until = f" until {entry.until}" if entry.until else ""
     signed = f"signed {entry.key[:8]}" if entry.signature else "not signed"
@@ -228,9 +225,9 @@ def _tell_entry(entry: LedgerEntry) -> None:
     )
     approved = f", approved by {entry.approved_by}" if entry.approved_by else ""
     said = f": {entry.reason}" if entry.reason else ""
-    say(f"      {escape(entry.actor + approved + said)}")
+    say(f"      {plain(entry.actor + approved + said)}")
     for why in entry.reasons:
-        say(f"      [dim]{escape(why)}[/dim]")
+        say(f"      [dim]{plain(why)}[/dim]")
 
 
 def _json(audit: Audit) -> dict[str, Any]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import getpass
 import sys
 import traceback
 from datetime import datetime
@@ -12,7 +11,7 @@ from typing import Annotated, Any
 import typer
 
 from ratchet.cli.connect import connect, connect_for
-from ratchet.cli.show import Watch, night_json, print_json, say, tell
+from ratchet.cli.show import Watch, account, night_json, plain, print_json, readable, say, tell
 from ratchet.errors import RatchetError, SpecInvalid, UsageError
 
 Home = Annotated[
@@ -43,7 +42,7 @@ def run(  # noqa: PLR0913  a command's options
     repin: Annotated[
         bool, typer.Option("--repin", help="Read what lies in the store now, although this night has a snapshot.")
     ] = False,
-    reason: Annotated[str, typer.Option("--reason", help="Why; goes to the record.")] = "",
+    reason: Annotated[str, typer.Option("--reason", help="Why; goes to the record.", callback=readable)] = "",
     override: Annotated[
         bool,
         typer.Option("--override", help="Promote although the verdict is UNDECIDED, where override.allowed names you."),
@@ -62,7 +61,7 @@ def run(  # noqa: PLR0913  a command's options
     from ratchet.steps.promote import may_override
 
     overrides = _overrides(values or [])
-    loaded, actor = load_pipeline(pipeline, home, overrides), getpass.getuser()
+    loaded, actor = load_pipeline(pipeline, home, overrides), account()
     problem = may_override(loaded, actor, reason) if override else None
     if problem:
         raise UsageError(problem)
@@ -95,8 +94,6 @@ def champion(pipeline: Name, *, home: Home = None, as_json: Json = False) -> Non
     """Say which version serves, since when and why."""
     from datetime import UTC
 
-    from rich.markup import escape
-
     from ratchet.domain.ledger import champion_of, frozen, reign
     from ratchet.steps import turns
 
@@ -106,7 +103,7 @@ def champion(pipeline: Name, *, home: Home = None, as_json: Json = False) -> Non
     held = freeze.model_dump(mode="json", include={"seq", "actor", "reason", "at", "until"}) if freeze else None
     if freeze and not as_json:
         until = f"until {freeze.until}" if freeze.until else "until it is thawed"
-        say(f"[cyan]frozen {until}[/cyan] by {freeze.actor} (ledger entry {freeze.seq}): {escape(freeze.reason)}")
+        say(f"[cyan]frozen {until}[/cyan] by {plain(freeze.actor)} (ledger entry {freeze.seq}): {plain(freeze.reason)}")
     if served is None or since is None:
         nobody = {"pipeline": pipeline, "version": None, "run_key": None, "frozen": held}
         print_json(nobody) if as_json else say(f"{pipeline} has no champion yet")
@@ -122,9 +119,9 @@ def champion(pipeline: Name, *, home: Home = None, as_json: Json = False) -> Non
     say(
         f"[bold]{pipeline}[/bold] is served by version [bold]{served.version}[/bold] (cutoff {served.cutoff}, run {served.run_key[:12]})"
     )
-    say(f"since {since.at}, by {since.actor}, ledger entry {since.seq} ({since.action})")
+    say(f"since {since.at}, by {plain(since.actor)}, ledger entry {since.seq} ({since.action})")
     for why in since.reasons:
-        say(f"  {escape(why)}")
+        say(f"  {plain(why)}")
     if alias != served.version:
         say(
             f"[yellow]the MLflow alias names version {alias}; the next night, or `ratchet reconcile {pipeline}`, sets it right[/yellow]"

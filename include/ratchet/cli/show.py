@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from ratchet.domain.night import Night
     from ratchet.steps.context import Services
 
+_LONGEST = 1000  # characters of a reason
 _COLOURS = {
     "promoted": "green",
     "pass": "green",
@@ -27,6 +28,39 @@ _COLOURS = {
 def say(message: str) -> None:
     """Print a line, with Rich's markup."""
     console().print(message)
+
+
+def plain(text: str) -> str:
+    """Return a person's words as one line without markup: line breaks and control characters could pass for lines of ours."""
+    from rich.markup import escape
+
+    return escape("".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text))
+
+
+def account() -> str:
+    """Return the name of the account that runs this; the environment, which anybody can set to anybody, is not asked."""
+    import os
+    import pwd
+
+    try:
+        return pwd.getpwuid(os.getuid()).pw_name
+    except KeyError:  # a container's
+        return f"uid {os.getuid()}"
+
+
+def readable(text: str) -> str:
+    """Refuse words that no record could hold.
+
+    Raises:
+        BadParameter: they are not UTF-8, or longer than the forms in Airflow take.
+    """
+    import typer
+
+    if not text.isascii() and any("\ud800" <= c <= "\udfff" for c in text):
+        raise typer.BadParameter("expected UTF-8")
+    if len(text) > _LONGEST:
+        raise typer.BadParameter(f"expected at most {_LONGEST} characters, found {len(text)}")
+    return text
 
 
 def console(*, stderr: bool = False) -> Any:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from datetime import date, datetime
 from typing import TYPE_CHECKING, Literal
 
+from pydantic import field_validator
+
 from ratchet.domain.records import Record, digest
 from ratchet.errors import LedgerBroken
 
@@ -20,6 +22,7 @@ SHOWN = 16  # hexadecimal digits of a hash or key that suffice for people
 
 Action = Literal["bootstrap", "promote", "refresh", "override", "adopt", "rollback", "freeze", "thaw", "sign"]
 TURNS: frozenset[Action] = frozenset({"bootstrap", "promote", "refresh", "override", "adopt", "rollback"})
+JUDGED: frozenset[Action] = frozenset({"bootstrap", "promote", "refresh", "override"})  # by a night's verdict
 
 
 class Champion(Record):
@@ -63,6 +66,14 @@ class LedgerEntry(Record):
     key: str = ""  # fingerprint of the key that signed it, where one did
     hash: str = ""
     signature: str = ""  # Ed25519 over ``signed_words(hash)``, base64
+
+    @field_validator("at")
+    @classmethod
+    def _a_moment(cls, at: str) -> str:
+        """Refuse what cannot be put in order with other moments; nothing that Ratchet has written is such."""
+        if datetime.fromisoformat(at).tzinfo is None:
+            raise ValueError("expected a moment with its zone")
+        return at
 
     def sealed(self) -> LedgerEntry:
         """Return the entry with its hash."""

@@ -6,10 +6,13 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from ratchet.domain import layout
+from ratchet.domain.checks import Outcome
 from ratchet.domain.ledger import Champion, champion_of, frozen, reign
 from ratchet.domain.night import TrainResult
+from ratchet.domain.verdict import Verdict
 from ratchet.errors import ActionRefused, AlreadyExists, ObjectNotFound
 from ratchet.steps import fitness, turns
+from ratchet.steps.audit import gate_record
 from ratchet.steps.champion import CHAMPION, reconcile
 from ratchet.steps.rollback import newest_day
 
@@ -59,7 +62,7 @@ def adopt(services: Services, pipeline: Pipeline, *, actor: str, reason: str) ->
                 judged_through=judged_through,
                 actor=actor,
                 reason=reason,
-                reasons=(f"alias {CHAMPION} named it, set by hand", words),
+                reasons=(f"alias {CHAMPION} named it, set by hand", _judged(services, name, version), words),
             )[-1]
         except AlreadyExists:
             entries = turns.read(services, name)
@@ -86,6 +89,17 @@ def _ours(services: Services, name: str, alias: int | None) -> Champion:
         why = f"version {alias} is tagged as {found.artifact_digest[:12]}, its night has trained {trained.artifact_digest[:12]}"
         raise ActionRefused("adoption", name, why)
     return Champion(**found.model_dump(include=set(Champion.model_fields)))
+
+
+def _judged(services: Services, name: str, version: Champion) -> str:
+    """Say what its own night made of the version: who adopts it takes that upon himself."""
+    found = (gate_record(services, name, version.run_key) or {}).get("verdict")
+    try:
+        verdict = Verdict.model_validate(found)
+    except ValueError:
+        return "no verdict of its own night is on record"
+    against = "; ".join(verdict.reasons) if verdict.outcome is not Outcome.PASS else ""
+    return f"its own night's verdict was {verdict.outcome}{f': {against}' if against else ''}"
 
 
 def _refuse_frozen(name: str, entries: Sequence[LedgerEntry]) -> None:

@@ -11,6 +11,7 @@ from pydantic import ValidationError
 from ratchet.domain import layout
 from ratchet.domain.checks import Check, Outcome
 from ratchet.domain.ledger import (
+    JUDGED,
     SHOWN,
     Champion,
     LedgerEntry,
@@ -236,7 +237,7 @@ def _artifacts(services: Services, entries: Sequence[LedgerEntry], also: Sequenc
 
 def _verdicts(services: Services, entries: Sequence[LedgerEntry]) -> list[Check]:
     """Compare the verdict that each entry names with the night's record of it."""
-    judged = [entry for entry in entries if entry.verdict]
+    judged = [entry for entry in entries if entry.verdict or entry.action in JUDGED]
     with ThreadPoolExecutor(_PARALLEL) as pool:
         found = list(pool.map(lambda entry: _verdict(services, entry), judged))
     return _gathered(
@@ -248,6 +249,9 @@ def _verdict(services: Services, entry: LedgerEntry) -> Check:
     name = f"verdict of entry {entry.seq}"
 
     def made() -> Check:
+        if not entry.verdict:
+            why = f"a {entry.action} names the verdict that let it through, found none: no night of Ratchet's has written this entry"
+            return _check(name, Outcome.FAIL, why)
         gate = gate_record(services, entry.pipeline, entry.night) if entry.night else None
         if gate is None or "verdict" not in gate:
             why = f"no record of run {entry.night[:SHOWN] or 'of no key'} is left that it could be compared with"

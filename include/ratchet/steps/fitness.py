@@ -42,8 +42,9 @@ def tried(services: Services, pipeline: Pipeline, version: Champion, night: Nigh
         night: whose rows are scored; by default the newest that got as far as validated data.
     """
     name = f"version {version.version}"
-    if version.version not in {found.version for found in services.registry.versions(pipeline.name)}:
-        return False, f"{name} was deleted from the registry, so the alias could not follow"
+    another = _another(services, pipeline.name, version)
+    if another:
+        return False, f"{name} {another}"
     try:
         folder, files = services.registry.download(version.mlflow_run_id, version.artifact_digest, fresh=True)
         seen = night if night and night.snapshot and night.validate_ else _newest(services, pipeline.name)
@@ -63,6 +64,16 @@ def tried(services: Services, pipeline: Pipeline, version: Champion, night: Nigh
     if problem:
         return False, f"{name} does not score today's rows: {problem}"
     return True, f"{name} was loaded afresh and scored {rows.num_rows} rows up to {day}"
+
+
+def _another(services: Services, name: str, version: Champion) -> str | None:
+    """Say why the registry's version of that number is not the one that is meant: the alias would name another model."""
+    there = next((found for found in services.registry.versions(name) if found.version == version.version), None)
+    if there is None:
+        return "was deleted from the registry, or its tags were changed, so the alias could not follow"
+    if there.mlflow_run_id != version.mlflow_run_id:
+        return f"is another model in the registry now: expected MLflow run {version.mlflow_run_id}, found {there.mlflow_run_id}"
+    return None
 
 
 def _newest(services: Services, name: str) -> Night | None:

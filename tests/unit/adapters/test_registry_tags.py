@@ -7,7 +7,7 @@ import time
 from types import SimpleNamespace
 from typing import Any
 
-import pytest
+import pytest  # noqa: TC002  fixtures of its types
 
 from ratchet.adapters.mlflow import MlflowRegistry
 

@@ -259,3 +259,26 @@ def test_dry_runs_come_after_the_nights(reigning):
     reigning.night(far, dry_run=True)
     assert [n.request.dry_run for n in nights(reigning.services, "small")] == [False, True]
     assert [n.request.cutoff for n in nights(reigning.services, "small", 1)] == [NIGHT]
+
+
+def forged(world, **facts):
+    """Write the entry that follows, as somebody does who may write to the bucket and knows how entries are hashed."""
+    last = world.entries[-1]
+    made = last.model_copy(update={"seq": last.seq + 1, "previous": last.hash, "actor": "mallory", **facts}).sealed()
+    world.store.put(f"ledger/small/{made.seq:08d}.json", made.as_json().encode())
+
+
+def test_a_promotion_that_no_verdict_let_through_is_told(turned):
+    """Such an entry fits the chain, and nobody remembers its hash yet; but nights name the verdict."""
+    forged(turned, action="override", verdict="", night="")
+    assert (
+        "no night of Ratchet's has written this entry" in wrong(audit(turned.services, "small"))["verdict of entry 4"]
+    )
+
+
+@pytest.mark.parametrize("at", ["yesterday", "2026-11-21T14:20:00"])
+def test_an_entry_without_a_moment_is_refused(turned, at):
+    """Who served when could not be told."""
+    forged(turned, at=at)
+    with pytest.raises(LedgerBroken, match=r"entry 00000004: .* is not a ledger entry: at: "):
+        turns.look(turned.services, "small")

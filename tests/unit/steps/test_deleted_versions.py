@@ -48,6 +48,16 @@ def test_nobody_goes_back_to_a_version_that_was_deleted(strict):
     assert (len(strict.entries), strict.champion) == (2, 2)
 
 
+def test_nobody_goes_back_to_another_model_of_the_same_number(strict):
+    """A registry that was made anew counts from one again."""
+    strict.night(NEXT)
+    versions = strict.registry._versions["small"]
+    versions[1] = versions[1].model_copy(update={"mlflow_run_id": "run-of-somebody-else"})
+    with pytest.raises(ActionRefused, match="version 1 is another model in the registry now"):
+        roll_back(strict.services, strict.pipeline(), to=None, actor="ada", reason="it predicts nonsense")
+    assert (len(strict.entries), strict.champion) == (2, 2)
+
+
 def test_a_champion_that_was_deleted_is_told_and_replaced(strict):
     """Without a version there is no alias; the nights go on, and the next promotion sets it."""
     strict.registry.delete_version("small", 1)

@@ -297,6 +297,7 @@ def test_an_alias_set_by_hand_is_adopted_in_the_open(reigning):
     assert (entry.action, entry.champion.version, entry.actor, entry.reason) == ("adopt", 2, "ada", "on purpose")
     assert entry.judged_through == NEXT
     assert "loaded afresh and scored" in entry.reasons[-1]
+    assert entry.reasons[1].startswith("its own night's verdict was FAIL: auc")  # who adopts it takes that upon himself
     assert reigning.champion == 2
     assert take(reigning) == entry
 
