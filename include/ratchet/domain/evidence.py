@@ -158,7 +158,12 @@ def _standing(gate: EvidenceGate, trial: Trial, state: EProcess) -> tuple[float,
     stale = sorted(m.pipeline for m in members if (trial.cutoff - m.cutoff).days > _STALE_DAYS)
     more = " …" if len(stale) > _SHOWN else ""
     old = f" ({', '.join(stale[:_SHOWN])}{more} as of more than {_STALE_DAYS} days ago)" if stale else ""
-    return min(enough) * twice, proved, f", in fleet {gate.fleet} of {count}{old}"
+    # In a small fleet, or one of which most are proved, that would be less than a pipeline by itself is asked for.
+    return (
+        max(min(enough) * twice, needed),
+        proved and state.better >= needed,
+        f", in fleet {gate.fleet} of {count}{old}",
+    )
 
 
 def _question(trial: Trial) -> str:

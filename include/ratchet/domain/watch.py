@@ -55,16 +55,18 @@ def guard(entries: Sequence[LedgerEntry]) -> Guard | None:
     """Return what is watched: a streak of refreshes against the champion that it began with, else the champion against its
     predecessor.
 
-    A streak that has gone well for four weeks is watched against the champion of then: to go back to one of another season
-    costs more than most faults of a refresh do (measured in ``benchmarks/decisions``).
+    A long streak is watched against its champion of four to eight weeks ago: to go back to one of another season costs more
+    than most faults of a refresh do (measured in ``benchmarks/decisions``).
     """  # noqa: D205  one sentence
     turns = [entry for entry in entries if entry.action in TURNS and entry.champion]
     refreshes = next((i for i, entry in enumerate(reversed(turns)) if entry.action != "refresh"), len(turns))
     if 0 < refreshes < len(turns):
-        since = len(turns) - refreshes - 1
-        for i in range(since + 1, len(turns) - 1):  # the newest is under watch in any case
-            if (turns[i].judged_through - turns[since].judged_through).days >= _RENEWED:
-                since = i
+        marks = [len(turns) - refreshes - 1]
+        for i in range(marks[0] + 1, len(turns)):
+            if (turns[i].judged_through - turns[marks[-1]].judged_through).days >= _RENEWED:
+                marks.append(i)
+        # Not the newest mark: who has served for less than four weeks may be at fault himself.
+        since = marks[-2] if len(marks) > 1 else marks[0]
         standby = turns[since].champion
         assert standby
         return Guard(standby, tuple(turns[since + 1 :]), streak=True)

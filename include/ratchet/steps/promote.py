@@ -18,6 +18,7 @@ from ratchet.steps import turns
 from ratchet.steps.approve import approve, refusal
 from ratchet.steps.champion import reconcile
 from ratchet.steps.context import Context
+from ratchet.steps.rollback import newest_day
 
 if TYPE_CHECKING:
     from ratchet.domain.ledger import LedgerEntry, Plan
@@ -209,7 +210,7 @@ def _append(ctx: Context, entries: tuple[LedgerEntry, ...]) -> tuple[LedgerEntry
         entries,
         "override" if overrides(night) else night.gate.action,
         champion=Champion(**candidate.model_dump(include=set(Champion.model_fields))),
-        judged_through=night.request.cutoff,
+        judged_through=max(night.request.cutoff, newest_day(ctx.services, ctx.pipeline.name) or night.request.cutoff),
         actor=night.request.actor,
         reason=night.request.reason,
         night=ctx.run_key,

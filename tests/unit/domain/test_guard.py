@@ -61,12 +61,14 @@ def score(day: int, version: int, loss: float, **means: float) -> DayScore:
         ((("bootstrap", 1), ("promote", 2), ("refresh", 3), ("rollback", 2), ("refresh", 4)), 2, [4]),
         ((("bootstrap", 1), ("refresh", 2)), 1, [2]),
         ((("bootstrap", 1), *(("refresh", n) for n in range(2, 6))), 1, [2, 3, 4, 5]),
-        ((("bootstrap", 1), *(("refresh", n) for n in range(2, 7))), 5, [6]),
-        ((("bootstrap", 1), *(("refresh", n) for n in range(2, 9))), 5, [6, 7, 8]),
+        ((("bootstrap", 1), *(("refresh", n) for n in range(2, 9))), 1, [2, 3, 4, 5, 6, 7, 8]),
+        ((("bootstrap", 1), *(("refresh", n) for n in range(2, 10))), 5, [6, 7, 8, 9]),
+        ((("bootstrap", 1), *(("refresh", n) for n in range(2, 13))), 5, [6, 7, 8, 9, 10, 11, 12]),
+        ((("bootstrap", 1), *(("refresh", n) for n in range(2, 14))), 9, [10, 11, 12, 13]),
     ],
 )
 def test_a_streak_is_watched_against_its_base_and_a_champion_against_its_predecessor(turns, standby, watched):
-    """The streak's base, or the last that served before, stands by; after four good weeks the champion of then."""
+    """The streak's base, or the last that served before, stands by; of a long streak that of four to eight weeks ago."""
     found = guard(ledger(*turns))
     if standby is None:
         assert found is None

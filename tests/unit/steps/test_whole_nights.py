@@ -576,3 +576,14 @@ def test_the_run_says_what_it_was_made_of(world):
     assert run.params["max_depth"] == "2"
     assert {"spec.json", "suite.json"} <= run.files.keys()
     assert run.status == "FINISHED"
+
+
+def test_a_late_promotion_uses_no_day_that_a_later_night_has_looked_at(reigning):
+    """A night that is run after later ones begins a reign whose evidence starts after all days that were scored by then."""
+    later = NEXT + timedelta(days=2)
+    for day in (NEXT, NEXT + timedelta(days=1), later):
+        reigning.land(day)
+    strict = [{"kind": "bound", "metric": "auc", "at_least": 0.999, "min_rows": 10**6}]
+    assert reigning.night(later, pipeline=reigning.pipeline(gates=strict)).outcome == "undecided"
+    assert reigning.night(NEXT).outcome == "promoted"
+    assert reigning.entries[-1].judged_through == later
