@@ -9,9 +9,10 @@ from pydantic import ValidationError
 
 from ratchet.domain import layout
 from ratchet.domain.checks import Check, Outcome
-from ratchet.domain.ledger import TURNS, LedgerEntry, followed_by, frozen, serving_at
+from ratchet.domain.ledger import SHOWN, TURNS, LedgerEntry, followed_by, frozen, serving_at
 from ratchet.domain.night import Night
 from ratchet.domain.records import Record
+from ratchet.domain.records import digest as digest_of
 from ratchet.domain.snapshots import Snapshot
 from ratchet.domain.verdict import Verdict
 from ratchet.domain.windows import Span
@@ -130,6 +131,10 @@ def _learnt(services: Services, pipeline: str, entry: LedgerEntry, night: Night 
         manifest = Snapshot.model_validate_json(services.store.get(layout.snapshot(pipeline, digest)))
     except (ObjectNotFound, ValidationError) as exc:
         why = "its manifest cannot be read" if isinstance(exc, ValidationError) else str(exc)
+        return known, Check(name="snapshot", outcome=Outcome.FAIL, reason=why)
+    made = [pipeline, str(night.request.cutoff), digest, night.spec_digest, night.code_digest]
+    if digest_of(made) != entry.champion.run_key:  # as ``night.run_key`` makes it
+        why = f"the night's record says {digest[:SHOWN]}, from which its run key does not follow: the record was edited"
         return known, Check(name="snapshot", outcome=Outcome.FAIL, reason=why)
     good = manifest.digest == digest
     said = (

@@ -13,7 +13,7 @@ from ratchet.domain.ledger import GENESIS, champion_of
 from ratchet.errors import LedgerBroken, ServiceError
 from ratchet.steps import turns
 from ratchet.steps.audit import audit, audit_export
-from ratchet.steps.history import nights, served
+from ratchet.steps.history import _learnt, nights, served
 
 NEXT = NIGHT + timedelta(days=1)
 
@@ -282,3 +282,14 @@ def test_an_entry_without_a_moment_is_refused(turned, at):
     forged(turned, at=at)
     with pytest.raises(LedgerBroken, match=r"entry 00000004: .* is not a ledger entry: at: "):
         turns.look(turned.services, "small")
+
+
+def test_another_nights_data_does_not_pass_for_what_a_champion_learnt_from(turned):
+    """The run key is made of the snapshot's digest, so a night's record that names another snapshot is found out."""
+    ours, other = (n.snapshot.digest for n in nights(turned.services, "small"))
+    key = next(k for k in turned.store.keys("nights/small/") if f"/{NEXT}/" in k)
+    turned.store.put(key, turned.store.get(key).replace(ours.encode(), other.encode()))
+    promoted = turned.entries[1]
+    night = next(n for n in nights(turned.services, "small") if n.run_key == promoted.champion.run_key)
+    _, check = _learnt(turned.services, "small", promoted, night)
+    assert (check.outcome, "the record was edited" in check.reason) == (Outcome.FAIL, True)
