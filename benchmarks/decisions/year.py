@@ -193,7 +193,7 @@ class TwoLanes:
     Attributes:
         breakers: bounds that a refresh must keep.
         backfill: days before the first night that are walked to prove that refreshing beats holding.
-        renewed: after so many nights without an alarm the champion of then is what later ones are watched against.
+        renewed: the champion that later ones are watched against is that of so many to twice as many nights ago; None: the proved one.
         alarms: a quarter that are bearable; None: it is not watched.
     """
 
@@ -205,7 +205,7 @@ class TwoLanes:
     rule: Judged = field(default_factory=evidence)
     proved: int | None = None
     seen: Reign = field(default_factory=Reign)
-    streak: list[Evidence] = field(default_factory=list)
+    served: list[tuple[int, int]] = field(default_factory=list)  # since the standby began: day, who served it
     turns: list[tuple[int, str, int]] = field(default_factory=list)
 
     def night(self, past: Past, c: int) -> None:
@@ -213,17 +213,21 @@ class TwoLanes:
         if self.proved is None:
             self._prove(past, c)
             return
-        scale = self.streak[0].scale if self.streak else usual(past.holdout[self.proved])
         if self.champion != self.proved:
-            self.streak.append(past.difference_scaled(self.champion, self.proved, c, scale))
-        if self.alarms and detector(self.streak, margin=0.0, alarms_per_quarter=self.alarms).crossed:
+            self.served.append((c, self.champion))
+        if self.alarms and detector(self._streak(past), margin=0.0, alarms_per_quarter=self.alarms).crossed:
             self.turns.append((c, "rollback", self.proved))
-            self.champion, self.proved, self.seen, self.streak = self.proved, None, Reign(), []
+            self.champion, self.proved, self.seen, self.served = self.proved, None, Reign(), []
             return
         if self.breakers is None or self.breakers(sight(past, self.champion, c)):
             self.champion = c
-        if self.renewed and len(self.streak) >= self.renewed:
-            self.proved, self.streak = self.champion, []
+        if self.renewed and len(self.served) >= 2 * self.renewed:
+            self.proved, self.served = self.served[self.renewed - 1][1], self.served[self.renewed :]
+
+    def _streak(self, past: Past) -> list[Evidence]:
+        assert self.proved is not None
+        scale = usual(past.holdout[self.proved])
+        return [past.difference_scaled(champion, self.proved, day, scale) for day, champion in self.served]
 
     def _prove(self, past: Past, c: int) -> None:
         if self.backfill:
@@ -235,7 +239,7 @@ class TwoLanes:
         if who is not None:
             self.turns.append((c, "certify", who))
             self.champion = self.proved = who
-            self.seen, self.streak = Reign(), []
+            self.seen, self.served = Reign(), []
 
     def _walk(self, past: Past) -> None:
         """Refit the days before the first champion as they would have been fitted, once held and once refreshed."""
