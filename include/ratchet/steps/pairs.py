@@ -31,7 +31,8 @@ def over_common_rows(ctx: Context, ours: DayScore, theirs: DayScore) -> tuple[Da
         sides = [_predictions(ctx, score) for score in (ours, theirs)]
     except ObjectNotFound:
         return None  # pruned, or of a dry run
-    _, *where = np.intersect1d(*(side["row_id"].to_numpy() for side in sides), assume_unique=True, return_indices=True)
+    mine, other = (side["row_id"].to_numpy() for side in sides)
+    _, *where = np.intersect1d(mine, other, assume_unique=True, return_indices=True)
     labels = [side["label"].to_numpy()[rows] for side, rows in zip(sides, where, strict=True)]
     if not len(labels[0]) or not np.array_equal(*labels):
         return None
