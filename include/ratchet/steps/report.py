@@ -49,6 +49,8 @@ def headline(night: Night) -> str:
             f"{name} {value:.4f}" for name, value in list(night.evaluate.challenger.items())[:3] if value is not None
         )
         model += f" ({shown})"
+    if night.promote and night.promote.version not in {None, version}:
+        model += f", v{night.promote.version} serves"
     dry = " [dry run]" if night.request.dry_run else ""
     told = "".join(f" ALERT: {alert.words}." for alert in night.alerts)
     head = f"{night.outcome.upper()}{dry}{model}: {'; '.join(night.reasons)}"

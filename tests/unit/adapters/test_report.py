@@ -25,6 +25,7 @@ from ratchet.domain.snapshots import SnapshotDiff
 from ratchet.domain.statistics import Evidence
 from ratchet.domain.verdict import judge
 from ratchet.spec import Pipeline, PipelineSpec
+from ratchet.steps.report import headline
 
 CUTOFF = date(2013, 6, 30)
 HOSTILE = "<script>alert('Zoë & co')</script>"
@@ -527,3 +528,12 @@ def test_alerts_stand_at_the_top_with_what_to_do():
     assert "ratchet reconcile flight_delay --adopt" in html
     assert HOSTILE not in html
     assert "<b>Alerts</b>" not in render(promoted(), entries=ledger(9, 11, 12))
+
+
+def test_whom_a_proof_promotes_is_named():
+    """Where a challenger of an earlier night becomes champion the page says so, not that tonight's does."""
+    night = promoted()
+    night = night.with_result("promote", night.promote.model_copy(update={"version": 10}))
+    html = render(night, entries=ledger(9, 11, 10))
+    assert "Version 10, from the shadow, is the new champion, after version 11." in html
+    assert "v10 serves" in headline(night)

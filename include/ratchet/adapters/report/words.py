@@ -53,7 +53,10 @@ def _promoted(night: Night) -> str:
         return f"Tonight’s challenger would be promoted {follows}."
     if before is None:
         return f"{_challenger(night)} is the first champion."
-    return f"{_challenger(night)} is the new champion, after version {before.version}."
+    tonight = night.register_.version.version if night.register_ and night.register_.version else None
+    promoted = night.promote.version if night.promote else None
+    who = _challenger(night) if promoted in {None, tonight} else f"Version {promoted}, from the shadow,"
+    return f"{who} is the new champion, after version {before.version}."
 
 
 def _challenger(night: Night, otherwise: str = "Tonight’s challenger") -> str:
