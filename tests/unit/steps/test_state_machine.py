@@ -124,6 +124,7 @@ class Decisions(RuleBasedStateMachine):
         folder = Path(self._folder.name)
         self.store, self.registry = MemoryStore(folder / "objects"), StrictRegistry(folder / "models")
         self.faults = Faults()
+        self.hand = False  # whether somebody moved the alias in the middle of what is done
         self.store.tripwire = self.registry.tripwire = self.faults
         unused: Any = None
         self.services = Services(
@@ -370,7 +371,7 @@ class Decisions(RuleBasedStateMachine):
         at: int = 0,
     ) -> bool:
         """Do it, with what happens to it, and say whether it came to its end."""
-        self.faults.plan, self.faults.met = {}, 0
+        self.faults.plan, self.faults.met, self.hand = {}, 0, False
         if dies:
             self.faults.plan[dies] = self._die
         if loses:
@@ -388,8 +389,8 @@ class Decisions(RuleBasedStateMachine):
         finally:
             self.faults.plan = {}
         event(f"{work.__name__}: {said}" + (" (overtaken)" if overtaken else ""))
-        if said in {"refused", "not let through", "moved", "pruned", "nothing to prune"}:
-            return True
+        if self.hand or said in {"refused", "not let through", "pruned", "nothing to prune"}:
+            return True  # a hand that moves the alias after it has followed is found by the next night
         champion = champion_of(self.services.ledger.entries(NAME))
         alias = self.registry.alias(NAME, "champion")
         assert champion is None or alias == champion.version, f"the alias does not follow after {said}"
@@ -483,6 +484,7 @@ class Decisions(RuleBasedStateMachine):
         """Move the alias by hand."""
         if self.registry.versions(NAME):
             self.registry.set_alias(NAME, "champion", self._version(which))
+        self.hand = True
         return "moved"
 
     def _tried(self, _services: Any, _pipeline: Any, version: Champion, _night: Any = None) -> tuple[bool, str]:
