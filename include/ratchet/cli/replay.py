@@ -71,11 +71,10 @@ def replay(  # noqa: PLR0913  a command's options
     loaded = _with_gates(pipeline, home, gates)
     wanted = Range(first=first.date(), last=last.date(), every=every)
     use_stack()
-    logging.getLogger("ratchet.alerts").disabled = True  # the alerts of the past stand in the pages of its nights
     found = settings()
     base = found.cache / "replays" / pipeline
     key = digest([loaded.model_dump(mode="json"), wanted.model_dump(mode="json")])[:16]
-    with _alone(base):
+    with _alone(base), _without_alerts():
         if fresh:
             _discard(base)
         kept = base / code_digest()[:16] / key
@@ -91,6 +90,17 @@ def replay(  # noqa: PLR0913  a command's options
         return
     _tell(replayed)
     say(f"[dim]page: {written}; the nights are kept in {kept}, so that the same replay goes on where it was[/dim]")
+
+
+@contextmanager
+def _without_alerts() -> Iterator[None]:
+    """Keep alerts of the past out of the log; they stand in the pages of its nights."""
+    alerts = logging.getLogger("ratchet.alerts")
+    alerts.disabled = True
+    try:
+        yield
+    finally:
+        alerts.disabled = False
 
 
 def whatif(

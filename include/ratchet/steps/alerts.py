@@ -48,7 +48,6 @@ def _tell(ctx: Context, alert: Alert) -> None:
         "run_key": ctx.night.run_key,
         "at": datetime.now(UTC).isoformat(timespec="seconds"),
     }
-    _LOG.disabled = False  # libraries that read logging settings from a file silence every logger that exists by then
     _LOG.error("%s, night of %s: %s. To do: %s", request.pipeline, request.cutoff, message["words"], remedy)
     problem = ctx.services.alerter.send(message)
     if problem:
