@@ -17,7 +17,7 @@ from ratchet.domain.models import ModelFiles, ModelSchema, ModelVersion, files_d
 from ratchet.domain.records import digest
 from ratchet.domain.retention import TrackedRun
 from ratchet.domain.snapshots import StoredObject
-from ratchet.domain.validation import ExpectationResult, ValidationReport
+from ratchet.domain.validation import BrokenRow, ExpectationResult, ValidationReport
 from ratchet.errors import AlreadyExists, ArtifactTampered, ConditionalWritesIgnored, ObjectChanged, ObjectNotFound
 
 if TYPE_CHECKING:
@@ -402,6 +402,23 @@ class SmallValidator:
         return ValidationReport(
             suite=suite["name"], suite_digest=digest(suite), rows=table.num_rows, results=results, document={}
         )
+
+    version = "small"
+
+    def broken_rows(self, files, suite, expectations):
+        """Name the rows whose value lies outside of its bounds."""
+        import pyarrow.parquet as pq
+
+        found: dict[tuple[int, int], list[int]] = {}
+        for n in expectations:
+            given = suite["expectations"][n]["kwargs"]
+            for i, file in enumerate(files):
+                for row, value in enumerate(
+                    pq.read_table(file, columns=[given["column"]])[given["column"]].to_pylist()
+                ):
+                    if value is not None and not given["min_value"] <= value <= given["max_value"]:
+                        found.setdefault((i, row), []).append(n)
+        return [BrokenRow(file=i, row=row, expectations=tuple(e)) for (i, row), e in sorted(found.items())]
 
     def page(self, report: ValidationReport, title: str) -> bytes:
         """See ``ports.Validator.page``."""

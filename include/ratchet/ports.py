@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from ratchet.domain.ledger import LedgerEntry
     from ratchet.domain.night import Night
     from ratchet.domain.retention import TrackedRun
-    from ratchet.domain.validation import ValidationReport
+    from ratchet.domain.validation import BrokenRow, ValidationReport
     from ratchet.spec import Pipeline
 
     Floats = np.ndarray[Any, np.dtype[np.float64]]
@@ -104,6 +104,7 @@ class TableFile(Record):
     path: Path  # Parquet, as Engine.load left it
     day: date | None  # None where the rows carry their date
     key: str  # the source object's key, for messages
+    without: tuple[int, ...] = ()  # rows, from 0, that are in quarantine
 
 
 class TableFiles(Record):
@@ -162,8 +163,17 @@ class Engine(Protocol):
 class Validator(Protocol):
     """Runs a Great Expectations suite."""
 
+    @property
+    def version(self) -> str:
+        """Digest of the code and libraries that decide a result: one that another version gave is not used again."""
+
     def validate(self, files: Sequence[Path], suite: Mapping[str, Any]) -> ValidationReport:
         """Run the suite (GX JSON) over Parquet files read as one batch. Never raises for what the data holds."""
+
+    def broken_rows(
+        self, files: Sequence[Path], suite: Mapping[str, Any], expectations: Sequence[int]
+    ) -> Sequence[BrokenRow]:
+        """Name each row that breaks some of these expectations (positions in the suite) whose failure was ``rowwise``."""
 
     def page(self, report: ValidationReport, title: str) -> bytes:
         """Render one report as a Data Docs HTML page."""

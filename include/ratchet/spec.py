@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import Field, StrictBool, StrictFloat, StrictInt, ValidationError, field_validator, model_validator
 
+from ratchet.domain.data_rules import Completion, Drift, Validation
 from ratchet.domain.gates import (
     LOSSES,
     METRICS,
@@ -87,6 +88,9 @@ class Table(Record):
     columns: dict[str, str] = Field({}, description="Column → DuckDB type, for CSV and JSON Lines; others are sniffed.")
     null_values: tuple[str, ...] = Field(("",), description="Texts that mean null, for CSV.")
     delimiter: str = Field(",", min_length=1, max_length=1, description="Field separator, for CSV.")
+    completion: Completion | None = Field(
+        None, description="How a partition shows that it is complete; by default whatever has landed counts as such."
+    )
 
     @field_validator("uri")
     @classmethod
@@ -146,21 +150,6 @@ class Window(Record):
                 f"holdout_days + stop_days = {self.holdout_days + self.stop_days} leave nothing of {self.days} days to fit on"
             )
         return self
-
-
-class Validation(Record):
-    """What happens to data that breaks a critical expectation."""
-
-    suite: Identifier = Field(description="`suites/<suite>.json`, a Great Expectations suite.")
-    on_critical: Literal["quarantine", "reject"] = Field(
-        "quarantine", description="Leave the partition out and go on, or reject the night."
-    )
-    max_quarantined: StrictFloat = Field(
-        0.1,
-        ge=0,
-        le=1,
-        description="Reject the night when more than this share of the window's partitions is quarantined.",
-    )
 
 
 class Target(Record):
@@ -329,6 +318,7 @@ class PipelineSpec(Record):
     source: Source = Field(description="The data that is learnt from.")
     window: Window = Field(description="Which days a night reads.")
     validation: Validation = Field(description="The suite, and what happens to data that breaks it.")
+    drift: Drift = Field(Drift(), description="How far the data may move before somebody hears of it.")
     features: Identifier = Field(
         description="`features/<features>.sql`, one query that DuckDB runs for training and scoring alike."
     )
@@ -459,7 +449,7 @@ class Pipeline(Record):
     @property
     def recipe(self) -> str:
         """The sha256 of what decides the model, apart from the data and the code: two nights of one recipe differ by these only."""
-        content = self.spec.model_dump(mode="json", include=_DECIDES_MODEL)
+        content = self.spec.model_dump(mode="json", include=_DECIDES_MODEL, exclude={"validation": {"window"}})
         return digest({"spec": content, "suite": self.suite, "sql": self.sql})
 
     @property

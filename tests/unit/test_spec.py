@@ -157,7 +157,11 @@ def test_a_misspelt_key(key, value, message):
             "gates[0].kind: is missing; there are: metric; choices: bound, champion, evidence,",
         ),
         ("gates.0.metric", "aucc", "gates[0].metric: found 'aucc'; did you mean 'auc'? choices: auc, pr_auc,"),
-        ("validation.on_critical", "ignore", "validation.on_critical: found 'ignore'; choices: quarantine, reject"),
+        (
+            "validation.on_critical",
+            "ignore",
+            "validation.on_critical: found 'ignore'; choices: quarantine, quarantine_partition, reject",
+        ),
         ("approval.when", ["sometimes"], "approval.when[0]: found 'sometimes'; choices: always, bootstrap"),
         ("training.device", "gpu", "training.device: found 'gpu'; did you mean 'cpu'? choices: cpu, cuda"),
     ],

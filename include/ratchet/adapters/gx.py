@@ -22,7 +22,7 @@ from ratchet.adapters.duck_sql import first_line, without_values
 from ratchet.adapters.gx_child import in_child
 from ratchet.adapters.gx_duck import Session, backend
 from ratchet.domain.records import digest
-from ratchet.domain.validation import ExpectationResult, ValidationReport
+from ratchet.domain.validation import BrokenRow, ExpectationResult, ValidationReport
 from ratchet.errors import Problem
 
 if TYPE_CHECKING:
@@ -144,6 +144,17 @@ class GxValidator:
             success=answer["success"], expectation_config=configuration, result=answer["result"], meta={"engine": "pandas"},
             exception_info={"raised_exception": False, "exception_message": None, "exception_traceback": None},
         )  # fmt: skip
+
+    @property
+    def version(self) -> str:
+        """See ``ports.Validator.version``."""
+        return ""
+
+    def broken_rows(
+        self, files: Sequence[Path], suite: Mapping[str, Any], expectations: Sequence[int]
+    ) -> Sequence[BrokenRow]:
+        """See ``ports.Validator.broken_rows``."""
+        raise NotImplementedError
 
     def page(self, report: ValidationReport, title: str) -> bytes:
         """See ``ports.Validator.page``."""

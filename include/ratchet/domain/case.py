@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from ratchet.domain.checks import Check
 from ratchet.domain.evidence import Trial
+from ratchet.domain.findings import Finding
 from ratchet.domain.records import Record
 
 
@@ -94,4 +95,5 @@ class CaseForPromotion(Record):
     prediction_drift: MetricValue | None = None  # likewise, against the days just before the hold-out
     cost: Cost | None = None
     health: DataHealth | None = None
+    findings: tuple[Finding, ...] = ()  # of the checks over the window; one that holds is never passed over
     served_days: int | None = None  # from the cutoff by which the champion was judged to tonight's

@@ -45,6 +45,26 @@ def quarantines(pipeline: str, suite_digest: str) -> str:
     return f"quarantine/{pipeline}/{suite_digest[:16]}/"
 
 
+def quarantined_rows(pipeline: str, suite_digest: str, content: str) -> str:
+    """Key of the rows of a partition that one suite put in quarantine one by one."""
+    return f"{quarantines(pipeline, suite_digest)}{content}.parquet"
+
+
+def release(pipeline: str, content: str, release_digest: str) -> str:
+    """Key of a decision that quarantined rows of a partition's content are given back."""
+    return f"{releases(pipeline)}{content}/{release_digest}.json"
+
+
+def releases(pipeline: str) -> str:
+    """Prefix of all such decisions."""
+    return f"releases/{pipeline}/"
+
+
+def reference_profile(pipeline: str, artifact_digest: str) -> str:
+    """Key of the distributions that a model was trained on, against which fresh data is held."""
+    return f"profiles/{pipeline}/{artifact_digest}.json"
+
+
 def scores(pipeline: str, day: date, version: int) -> str:
     """Key of one version's predictions for one day."""
     return f"scores/{pipeline}/dt={day}/version={version}.parquet"

@@ -5,10 +5,13 @@ from __future__ import annotations
 from datetime import date
 from typing import Any, Literal
 
+from ratchet.domain.accounting import RowAccount
 from ratchet.domain.alerts import Alert, of_night
 from ratchet.domain.case import CaseForPromotion, Cost
+from ratchet.domain.findings import Finding
 from ratchet.domain.gates import Loss
 from ratchet.domain.models import ModelVersion
+from ratchet.domain.quarantine import QuarantinedPartition, QuarantinedRows
 from ratchet.domain.records import Record, digest
 from ratchet.domain.snapshots import SnapshotDiff
 from ratchet.domain.verdict import Verdict
@@ -56,15 +59,6 @@ class SnapshotResult(Record):
     reused: bool  # this night had pinned it before
 
 
-class QuarantinedPartition(Record):
-    """A partition that broke a critical expectation."""
-
-    partition: str  # its day, or its key where rows carry their date
-    objects: tuple[str, ...]  # sha256 of each
-    rows: int
-    reasons: tuple[str, ...]
-
-
 class ValidateResult(Record):
     """What the suite said."""
 
@@ -74,6 +68,8 @@ class ValidateResult(Record):
     warnings: tuple[str, ...]
     docs: str | None  # key of the Data Docs page of the newest partition
     rows: int  # that remain
+    quarantined_rows: tuple[QuarantinedRows, ...] = ()  # of partitions that are used otherwise
+    findings: tuple[Finding, ...] = ()  # of the checks over the window
 
 
 class ScoredVersion(Record):
@@ -125,6 +121,8 @@ class TrainResult(Record):
     seen_through: date
     unlabelled: int
     dropped: int
+    account: RowAccount | None = None  # None in records of nights before there was one
+    findings: tuple[Finding, ...] = ()  # of the audit for leaks
 
 
 class EvaluateResult(Record):
@@ -225,6 +223,12 @@ class Night(Record):
         """Return what a step found, if it has run."""
         found: Record | None = getattr(self, _FIELD.get(step, step))
         return found
+
+    @property
+    def findings(self) -> tuple[Finding, ...]:
+        """What the checks over the window have found."""
+        steps = (self.validate_, self.train)
+        return tuple(finding for step in steps if step for finding in step.findings)
 
     def with_result(self, step: StepName, result: Record) -> Night:
         """Return the night with a step's result."""

@@ -18,6 +18,7 @@ class StoredObject(Record):
     size: int  # bytes
     etag: str
     version: str | None = None  # None where the bucket keeps no versions
+    modified: str | None = None  # ISO 8601, UTC; when the store took it
 
 
 class Pin(Record):
@@ -31,6 +32,8 @@ class Pin(Record):
     day: date | None  # the partition it lands in; None where rows carry their own dates
     rows: int
     days: tuple[date, ...] | None = None  # the rows' own days, each once and in order, where they carry them
+    modified: str | None = None  # ISO 8601, UTC; when the store took it
+    problem: str | None = None  # why it cannot be read, where that breaks its partition and not the night
 
     @property
     def key(self) -> str:
@@ -45,6 +48,7 @@ class Snapshot(Record):
     cutoff: date
     window: Span
     tables: dict[str, tuple[Pin, ...]]
+    releases: tuple[str, ...] = ()  # digests of the decisions that give quarantined rows back
 
     @property
     def digest(self) -> str:
@@ -53,7 +57,8 @@ class Snapshot(Record):
             name: sorted([pin.key, str(pin.day or ""), pin.size, pin.sha256] for pin in pins)
             for name, pins in self.tables.items()
         }
-        return digest({"window": [str(self.window.first), str(self.window.last)], "tables": content})
+        released = {"releases": sorted(self.releases)} if self.releases else {}
+        return digest({"window": [str(self.window.first), str(self.window.last)], "tables": content, **released})
 
     @property
     def days(self) -> tuple[date, ...]:
@@ -68,6 +73,8 @@ class SnapshotDiff(Record):
     added: tuple[str, ...] = ()
     corrected: tuple[str, ...] = ()
     removed: tuple[str, ...] = ()
+    released: tuple[str, ...] = ()  # partitions of which rows were given back
+    late: dict[str, int] = {}  # by key of what is added: days after its own, where an earlier cutoff could have seen it
 
 
 def difference(previous: Snapshot | None, current: Snapshot) -> SnapshotDiff:

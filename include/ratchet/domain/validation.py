@@ -22,6 +22,7 @@ class ExpectationResult(Record):
     unexpected_percent: float | None = None  # 0 to 100
     error: str | None = None  # the expectation raised; it neither passed nor failed
     vacuous: bool = False  # it met no value at all, so its success says nothing
+    rowwise: bool = False  # it failed for single rows, of which each can be named (``Validator.broken_rows``)
 
     def __str__(self) -> str:
         """Say in one line what failed and where."""
@@ -30,6 +31,14 @@ class ExpectationResult(Record):
             return f"{what} could not be checked: {self.error}"
         share = f", {self.unexpected_count} rows ({self.unexpected_percent:.2f} %)" if self.unexpected_percent else ""
         return f"{what}: expected {self.expected}, found {self.observed}{share}"
+
+
+class BrokenRow(Record):
+    """A row that breaks expectations."""
+
+    file: int  # position among the files that were validated
+    row: int  # from 0 in the file
+    expectations: tuple[int, ...]  # positions in the suite
 
 
 class ValidationReport(Record):

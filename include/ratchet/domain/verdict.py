@@ -57,6 +57,12 @@ def judge(case: CaseForPromotion, gates: tuple[Gate, ...]) -> Verdict:
             Check(kind="champion problem", name="champion", outcome=Outcome.UNDECIDED, reason=case.champion_problem)
         )
         outcomes.add(Outcome.UNDECIDED)
+    for finding in case.findings:  # whatever the gates are: suspect data proves nothing
+        if finding.action != "warn":
+            name = f"{finding.kind} {finding.subject}".strip()
+            held = Check(kind="data", name=name, outcome=Outcome.UNDECIDED, reason=finding.words)
+            checks.append(held.model_copy(update={"value": finding.value, "limit": finding.limit}))
+            outcomes.add(Outcome.UNDECIDED)
     if Outcome.FAIL in outcomes:
         outcome = Outcome.FAIL
     elif Outcome.UNDECIDED in outcomes or all(check.outcome is not Outcome.PASS for check in checks[: len(gates)]):

@@ -6,7 +6,8 @@ from itertools import groupby
 from typing import TYPE_CHECKING
 
 from ratchet.domain import layout
-from ratchet.domain.night import QuarantinedPartition, ValidateResult
+from ratchet.domain.night import ValidateResult
+from ratchet.domain.quarantine import QuarantinedPartition
 from ratchet.domain.records import Record, digest
 from ratchet.domain.snapshots import Pin
 from ratchet.errors import DataRejected

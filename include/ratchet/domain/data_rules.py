@@ -1,0 +1,207 @@
+"""What a spec asks of its data: when a partition is complete, what breaks out of it, and what the window is watched for."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field, StrictFloat, StrictInt, field_validator
+
+from ratchet.domain.records import Record
+
+Action = Literal["off", "warn", "hold", "reject"]
+_ACTIONS = "off; warn: an alert; hold: not promoted unless a person overrides; reject: the night ends before training."
+
+
+class _Completion(Record):
+    wait_hours: StrictFloat = Field(
+        3.0,
+        ge=0,
+        allow_inf_nan=False,
+        description="In Airflow, how long the night waits for it, without holding a worker; then it is rejected as incomplete.",
+    )
+
+
+class ByMarker(_Completion):
+    """A partition is complete when an empty object says so."""
+
+    by: Literal["marker"] = Field(description="A marker object beside the data.")
+    name: str = Field("_SUCCESS", min_length=1, description="The marker's name, in the folder of the partition.")
+
+
+class ByManifest(_Completion):
+    """A partition is complete when every object that its manifest names is there, in the size that it names."""
+
+    by: Literal["manifest"] = Field(description="A JSON object beside the data that names its files.")
+    name: str = Field(
+        "_manifest.json",
+        min_length=1,
+        description='The manifest\'s name, in the folder of the partition: {"files": [{"name": …, "size": …, "sha256": …}]}, '
+        "sha256 where it is known.",
+    )
+
+
+class ByQuiet(_Completion):
+    """A partition is complete when nothing has been written to it for a while."""
+
+    by: Literal["quiet"] = Field(description="No object of the partition is younger.")
+    minutes: StrictFloat = Field(
+        15.0, gt=0, allow_inf_nan=False, description="How long nothing must have been written."
+    )
+
+
+Completion = Annotated[ByMarker | ByManifest | ByQuiet, Field(discriminator="by")]
+
+
+class VolumeCheck(Record):
+    """The newest partition's rows against the same weekday's history."""
+
+    action: Action = Field("warn", description=_ACTIONS)
+    factor: StrictFloat = Field(
+        2.0,
+        gt=1,
+        allow_inf_nan=False,
+        description="Found when there are so many times more, or fewer, rows than usual.",
+    )
+
+
+class NullsCheck(Record):
+    """Null rates of the newest partition against the window's."""
+
+    action: Action = Field("warn", description=_ACTIONS)
+    jump: StrictFloat = Field(
+        0.1,
+        gt=0,
+        le=1,
+        description="Found when a column's null rate leaves the range that the window has seen by more than this.",
+    )
+
+
+class LabelsCheck(Record):
+    """The newest partition's labels against the window's."""
+
+    action: Action = Field("hold", description=_ACTIONS)
+    jump: StrictFloat = Field(
+        0.2,
+        gt=0,
+        allow_inf_nan=False,
+        description="Found when the share of a class (or the mean, in standard deviations of days) leaves the range that the window has seen by more than this.",
+    )
+
+
+class DuplicatesCheck(Record):
+    """Rows that stand in more than one partition."""
+
+    action: Action = Field("hold", description=_ACTIONS)
+    share: StrictFloat = Field(
+        0.01, ge=0, le=1, description="Found when more than this share of a partition's rows also stands in another."
+    )
+
+
+class OverlapCheck(Record):
+    """Rows that stand on both sides of the cut between training and hold-out."""
+
+    action: Action = Field("reject", description=_ACTIONS)
+    share: StrictFloat = Field(
+        0.01, ge=0, le=1, description="Found when more than this share of the hold-out's rows also stands in training."
+    )
+
+
+class LeakCheck(Record):
+    """One feature that nearly decides the label."""
+
+    action: Action = Field("hold", description=_ACTIONS)
+    auc: StrictFloat = Field(
+        0.99,
+        gt=0.5,
+        le=1,
+        description="Found when a single feature ranks the labels as well as this (a regression: when it explains this share of the variance).",
+    )
+
+
+class WindowChecks(Record):
+    """What single rows cannot show."""
+
+    key: tuple[str, ...] = Field(
+        (),
+        description="Columns that name a row. Rows that agree in them are the same; by default all columns must agree.",
+    )
+    event_time: str | None = Field(
+        None,
+        description="DATE or TIMESTAMP column of when a row's event happened. One after the partition's own day is REJECTED (time): it is from the future.",
+    )
+    min_history: StrictInt = Field(
+        14, ge=2, description="With fewer earlier partitions nothing is compared with history."
+    )
+    volume: VolumeCheck = Field(
+        VolumeCheck(), description="The newest partition's rows against the same weekday's history."
+    )
+    nulls: NullsCheck = Field(NullsCheck(), description="Null rates of the newest partition against the window's.")
+    labels: LabelsCheck = Field(LabelsCheck(), description="The newest partition's labels against the window's.")
+    duplicates: DuplicatesCheck = Field(DuplicatesCheck(), description="Rows that stand in more than one partition.")
+    overlap: OverlapCheck = Field(
+        OverlapCheck(), description="Rows on both sides of the cut between training and hold-out."
+    )
+    leak: LeakCheck = Field(LeakCheck(), description="One feature that nearly decides the label.")
+
+
+class Drift(Record):
+    """How far the newest partition may move from what the champion was trained on, and from the partitions before it."""
+
+    action: Literal["off", "warn", "hold", "retrain"] = Field(
+        "warn",
+        description="off; warn: an alert; hold: not promoted unless a person overrides; retrain: an alert, and an asset event on which other DAGs can be scheduled.",
+    )
+    alarms_per_month: StrictFloat = Field(
+        1.0,
+        gt=0,
+        le=30,
+        description="Budget of false alarms over all features, label and predictions together; thresholds are learnt from the pipeline's own quiet history to keep it.",
+    )
+    min_effect: StrictFloat = Field(
+        0.1,
+        ge=0,
+        allow_inf_nan=False,
+        description="Population stability index below which nothing is an alarm, however certain: large samples do not cry wolf.",
+    )
+    nights: StrictInt = Field(
+        2, ge=1, le=7, description="An alarm is raised when drift is seen on so many nights in a row."
+    )
+
+
+class Validation(Record):
+    """What happens to data that breaks a critical expectation."""
+
+    suite: Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,62}$")] = Field(
+        description="`suites/<suite>.json`, a Great Expectations suite."
+    )
+    on_critical: Literal["quarantine", "quarantine_partition", "reject"] = Field(
+        "quarantine",
+        description="quarantine: leave out the rows that break an expectation about single rows, and the partition where it is about more; "
+        "quarantine_partition: leave the whole partition out; reject: end the night.",
+    )
+    max_quarantined: StrictFloat = Field(
+        0.1,
+        ge=0,
+        le=1,
+        description="Reject the night when more than this share of the window's partitions is quarantined.",
+    )
+    max_quarantined_rows: StrictFloat = Field(
+        0.02,
+        ge=0,
+        le=1,
+        description="Reject the night when more than this share of the window's rows is quarantined one by one.",
+    )
+    max_broken_rows: StrictFloat = Field(
+        0.1,
+        ge=0,
+        le=1,
+        description="A partition of which more than this share of rows is broken is quarantined as a whole.",
+    )
+    window: WindowChecks = Field(WindowChecks(), description="What single rows cannot show.")
+
+    @field_validator("window")
+    @classmethod
+    def _distinct(cls, value: WindowChecks) -> WindowChecks:
+        if len(set(value.key)) != len(value.key):
+            raise ValueError("key names a column twice")
+        return value

@@ -1,0 +1,20 @@
+"""What a check over the whole window has found, and what follows from it."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from ratchet.domain.records import Record
+
+FindingKind = Literal["volume", "nulls", "labels", "duplicates", "overlap", "leak", "drift"]
+
+
+class Finding(Record):
+    """One thing that no single row shows."""
+
+    kind: FindingKind
+    action: Literal["warn", "hold", "reject"]
+    subject: str  # column, partition or feature
+    words: str  # what was expected and found, with numbers, and what to do
+    value: float | None = None
+    limit: float | None = None
