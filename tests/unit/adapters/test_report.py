@@ -15,9 +15,11 @@ from ratchet.adapters.report import HtmlReporter
 from ratchet.adapters.report.svg import axis
 from ratchet.adapters.report.view import number
 from ratchet.domain import night as records
+from ratchet.domain.accounting import RowAccount
 from ratchet.domain.case import CaseForPromotion, DayLoss, MetricValue
 from ratchet.domain.checks import Check, Outcome
 from ratchet.domain.evidence import Trial
+from ratchet.domain.findings import Finding
 from ratchet.domain.ledger import GENESIS, Champion, LedgerEntry
 from ratchet.domain.models import ModelVersion
 from ratchet.domain.records import digest
@@ -186,13 +188,18 @@ def judged(task="binary", flow=None, *, champion=True, made=None, version=12, **
         partition="2013-05-03", objects=(digest("bad"),), rows=842,
         reasons=("expect_column_values_to_be_between(distance): expected 10 … 6000, found −3, 41 rows (4.87 %)",),
     )  # fmt: skip
+    rows_left_out = records.QuarantinedRows(
+        partition="2013-06-14", content=digest("content"), objects=(digest("object"),), rows=17, kept="quarantine/flight_delay/x.parquet",
+        reasons=("expect_column_values_to_not_be_null(dest): expected it to hold, found missing values, 17 rows (1.90 %)",),
+    )  # fmt: skip
+    finding = Finding(kind="volume", action="warn", subject="2013-06-29", words="412 rows, 883 are usual on a Saturday")
     added = (
         f"flights/dt={CUTOFF - timedelta(days=1)}/flights.parquet",
         f"weather/dt={CUTOFF - timedelta(days=1)}/weather.parquet",
     )
     train = records.TrainResult(
         mlflow_run_id=digest(version)[:32], mlflow_url="http://127.0.0.1:5000/#/experiments/1/runs/abc", artifact_digest=digest(["artifact", version]),
-        rows=67210, rounds=118, seen_through=CUTOFF - timedelta(days=8), unlabelled=2210, dropped=14,
+        rows=67210, rounds=118, account=RowAccount(landed=83_002, outside=0, quarantined_partitions=842, quarantined_rows=17, unlabelled=2210, dropped=14, fitted=67210, watched=6509, held_out=6200), seen_through=CUTOFF - timedelta(days=8), unlabelled=2210, dropped=14,
         importance=dict(zip(("hour", "precip_in", "visibility_mi", "carrier", "dest", "wind_gust", "month_day", "distance", "origin", "dew_point"), np.array([.31, .17, .12, .1, .09, .08, .05, .04, .03, .01]).tolist(), strict=True)),
     )  # fmt: skip
     worse = {
@@ -206,11 +213,11 @@ def judged(task="binary", flow=None, *, champion=True, made=None, version=12, **
     results = {
         "snapshot": records.SnapshotResult(
             digest=digest("snapshot"), partitions=90, objects=181, bytes=48_211_004, rows=83_002, reused=False,
-            difference=SnapshotDiff(previous=digest("before"), added=added, corrected=("flights/dt=2013-06-20/flights.parquet",)),
+            difference=SnapshotDiff(previous=digest("before"), added=added, corrected=("flights/dt=2013-06-20/flights.parquet",), released=("2013-06-11",), late={"flights/dt=2013-06-25/flights.parquet": 4}),
         ),
         "validate": records.ValidateResult(
             checked=1, cached=89, quarantined=(quarantined,), warnings=("2013-06-29: expect_column_mean_to_be_between(air_time): expected 120 … 180, found 183.2",),
-            docs="data_docs/flight_delay/abc/def.html", rows=82_160,
+            docs="data_docs/flight_delay/abc/def.html", rows=82_143, quarantined_rows=(rows_left_out,), findings=(finding,),
         ),
         "score": records.ScoreResult(champion=model(11) if champion else None, reign=2 if champion else 0, versions=scored if champion else (), rows=880),
         "train": train,
@@ -456,6 +463,16 @@ def test_rows_add_up():
     shown = re.search(r"What became of the rows.*?<small>([\d,]+) rows landed", html, re.DOTALL)
     parts = re.findall(r'title="[^"]*">[^<]*? ([\d,]+)</span>', html)
     assert sum(int(p.replace(",", "")) for p in parts) == int(shown[1].replace(",", "")) == 83_002
+
+
+def test_what_is_left_out_of_the_data_is_named():
+    """Rows in quarantine, late and released partitions and findings over the window stand on the page, with what to do."""
+    html = render(judged())
+    for words in (
+        "17 single rows", "as a whole, 842 rows", "ratchet quarantine show flight_delay", "412 rows, 883 are usual on a Saturday",
+        "dt=2013-06-25/flights.parquet: 4 days", "2013-06-11", "rows in quarantine 17",
+    ):  # fmt: skip
+        assert words in html
 
 
 def test_difference_needs_the_same_rows():

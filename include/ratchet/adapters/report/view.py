@@ -135,14 +135,30 @@ def slices(night: Night, pipeline: Pipeline) -> tuple[SliceTable, ...]:
     return tuple(tables)
 
 
+_ACCOUNT = {
+    "fitted": ("fitted on", "fit", "the trees were grown on these"),
+    "watched": ("early stopping", "watch", "days after those fitted on"),
+    "held_out": ("hold-out", "hold", "never fitted on; both models are compared here"),
+    "unlabelled": ("unlabelled", "other", "the target is NULL"),
+    "dropped": ("dropped", "dim", "the features query left them out"),
+    "outside": ("outside the window", "dim", "dated by their column to another day"),
+    "quarantined_rows": ("rows in quarantine", "bad", "broke a critical expectation, one by one"),
+    "quarantined_partitions": ("in partitions in quarantine", "bad", "their partition broke a critical expectation"),
+}
+
+
 def accounting(night: Night, pipeline: Pipeline) -> tuple[Part, ...]:
     """Split the landed rows by what became of them; the parts add up to what has landed, as far as the night came."""
     if not night.snapshot:
         return ()
-    landed = night.snapshot.rows
-    quarantined = sum(q.rows for q in night.validate_.quarantined) if night.validate_ else 0
+    if night.train and night.train.account:
+        sizes = night.train.account.parts
+        found = (Part(name, style, sizes[part], said) for part, (name, style, said) in _ACCOUNT.items())
+        return tuple(part for part in found if part.size)
+    landed, validated = night.snapshot.rows, night.validate_
+    quarantined = sum(q.rows for q in (*validated.quarantined, *validated.quarantined_rows)) if validated else 0
     parts = [Part("in quarantine", "bad", quarantined, "broke a critical expectation")]
-    if night.train:
+    if night.train:  # a record from before there was an account of every row
         out = night.train.unlabelled + night.train.dropped
         held = night.evaluate.rows if night.evaluate else 0
         rest = landed - quarantined - out - night.train.rows - held
