@@ -8,14 +8,22 @@ import platform
 from importlib.metadata import version
 from pathlib import Path
 
-_DECIDE = (
-    "domain",
-    "steps",
-    "adapters",
-    "spec.py",
-    "ports.py",
-)  # the parts of this package that a result can depend on
-_SHOW = "report"  # the page of a night tells of its result and decides nothing
+_DECIDE = ("domain", "steps", "adapters", "spec.py", "ports.py")  # where a result is decided
+# Not there: what tells of results, keeps or deletes them, or acts on a champion. Models and verdicts are the same whatever these
+# do, so a change in them must neither make a night anew nor take back what has been proved of a recipe.
+_DECIDE_NOTHING = frozenset(
+    {
+        *(f"domain/{name}.py" for name in ("alerts", "layout", "policies", "retention", "watch")),
+        *(f"steps/{name}.py" for name in ("adopt", "alerts", "approve", "audit", "crew", "fitness", "freeze")),
+        *(f"steps/{name}.py" for name in ("history", "overdue", "promote", "prune", "replay", "report", "rollback")),
+        *(f"steps/{name}.py" for name in ("watch", "whatif")),
+        *(f"adapters/{name}.py" for name in ("alerts", "ledger", "mlflow", "s3", "sandbox", "signing")),
+        *(
+            f"adapters/report/{name}.py"
+            for name in ("__init__", "figures", "history", "page", "replay", "svg", "view", "words")
+        ),
+    }
+)
 _LIBRARIES = ("duckdb", "great-expectations", "numpy", "pyarrow", "scikit-learn", "scipy", "xgboost")
 
 
@@ -27,13 +35,17 @@ def libraries() -> dict[str, str]:
 @functools.cache
 def code_digest() -> str:
     """Return the sha256 of the code and library versions that decide a night's result."""
-    root = Path(__file__).parent
+    return digest_of(Path(__file__).parent)
+
+
+def digest_of(root: Path) -> str:
+    """Return the sha256 of a package's code that decides, and of the library versions."""
     seen = hashlib.sha256(repr(sorted(libraries().items())).encode())
     for part in _DECIDE:
         place = root / part
         for path in sorted(place.rglob("*.py")) if place.is_dir() else [place]:
-            if _SHOW in path.relative_to(root).parts:
-                continue
-            seen.update(f"{path.relative_to(root).as_posix()}\0".encode())
-            seen.update(path.read_bytes())
+            name = path.relative_to(root).as_posix()
+            if name not in _DECIDE_NOTHING:
+                seen.update(f"{name}\0".encode())
+                seen.update(path.read_bytes())
     return seen.hexdigest()
