@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import os
 import platform
+import subprocess
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 _DECIDE = ("domain", "steps", "adapters", "spec.py", "ports.py")  # where a result is decided
 # Not there: what tells of results, keeps or deletes them, or acts on a champion. Models and verdicts are the same whatever these
@@ -15,7 +18,10 @@ _DECIDE_NOTHING = frozenset(
     {
         *(f"domain/{name}.py" for name in ("alerts", "layout", "policies", "retention", "watch")),
         *(f"steps/{name}.py" for name in ("adopt", "alerts", "approve", "audit", "crew", "fitness", "freeze")),
-        *(f"steps/{name}.py" for name in ("history", "overdue", "promote", "prune", "replay", "report", "rollback")),
+        *(
+            f"steps/{name}.py"
+            for name in ("history", "overdue", "promote", "prune", "replay", "report", "reproduce", "rollback")
+        ),
         *(f"steps/{name}.py" for name in ("watch", "whatif")),
         *(f"adapters/{name}.py" for name in ("alerts", "ledger", "mlflow", "s3", "sandbox", "signing")),
         *(
@@ -30,6 +36,28 @@ _LIBRARIES = ("duckdb", "great-expectations", "numpy", "pyarrow", "scikit-learn"
 def libraries() -> dict[str, str]:
     """Return the versions that a result can depend on."""
     return {"python": platform.python_version(), **{name: version(name) for name in _LIBRARIES}}
+
+
+def machine() -> str:
+    """Return the kind of processor and system: sums may be rounded differently on another."""
+    return f"{platform.machine()} {platform.system()}"
+
+
+@functools.cache
+def commit() -> dict[str, Any]:
+    """Return ``commit`` and ``dirty`` of the code; an image built without its history names it in ``RATCHET_COMMIT``."""
+    told = os.environ.get("RATCHET_COMMIT")
+    if told:
+        return {"commit": told, "dirty": False}
+
+    def git(*words: str) -> str:
+        here = Path(__file__).parent
+        return subprocess.run(["git", "-C", here, *words], capture_output=True, text=True, check=True).stdout.strip()  # noqa: S603, S607
+
+    try:
+        return {"commit": git("rev-parse", "HEAD"), "dirty": bool(git("status", "--porcelain", "--", "."))}
+    except (OSError, subprocess.CalledProcessError):
+        return {}
 
 
 @functools.cache

@@ -183,6 +183,15 @@ class ReportResult(Record):
     record: str  # key
 
 
+class MadeBy(Record):
+    """By what a night was made, apart from its data and spec: who builds a version again needs the same."""
+
+    commit: str = ""  # of the code; empty where it was installed without its history
+    dirty: bool = False  # whether the working tree differed from it
+    machine: str = ""  # kind of processor and system
+    libraries: dict[str, str] = {}  # versions
+
+
 class Ended(Record):
     """Why a night stopped before its end."""
 
@@ -201,6 +210,7 @@ class Night(Record):
     spec_digest: str = ""
     recipe_spec: str = ""  # the part of the spec that decides the model
     code_digest: str = ""
+    made_by: MadeBy = MadeBy()
     snapshot: SnapshotResult | None = None
     validate_: ValidateResult | None = None
     score: ScoreResult | None = None

@@ -88,9 +88,9 @@ def served(services: Services, pipeline: str, when: datetime) -> Served:
         first = next((later for later in entries if later.action in TURNS), None)
         return Served(pipeline=pipeline, at=when.isoformat(), entry=None, until=first, findings=holds)
     judged = _judged(entries, entry)
-    made_by, let_by = _night(services, pipeline, entry.champion.run_key), None
+    made_by, let_by = night_of(services, pipeline, entry.champion.run_key), None
     if judged:
-        let_by = made_by if judged.night == entry.champion.run_key else _night(services, pipeline, judged.night)
+        let_by = made_by if judged.night == entry.champion.run_key else night_of(services, pipeline, judged.night)
     learnt, snapshot = _learnt(services, pipeline, entry, made_by)
     return Served(
         pipeline=pipeline,
@@ -163,7 +163,7 @@ def _approval(entry: LedgerEntry, night: Night | None) -> str:
     return "no approval is on record"
 
 
-def _night(services: Services, pipeline: str, run_key: str) -> Night | None:
+def night_of(services: Services, pipeline: str, run_key: str) -> Night | None:
     """Find the record of a run that was no dry run."""
     wanted = f"/{run_key[:16]}.json"
     uri = next((s.uri for s in services.store.list(layout.nights(pipeline)) if s.uri.endswith(wanted)), None)

@@ -6,10 +6,10 @@ import time
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from ratchet.domain.night import STEPS, Ended, Night, NightRequest, StepName
+from ratchet.domain.night import STEPS, Ended, MadeBy, Night, NightRequest, StepName
 from ratchet.domain.records import digest
 from ratchet.errors import DataRejected, NightSkipped
-from ratchet.provenance import code_digest
+from ratchet.provenance import code_digest, commit, libraries, machine
 from ratchet.steps.approve import approve
 from ratchet.steps.context import Context, Services, silent
 from ratchet.steps.evaluate import evaluate
@@ -51,6 +51,7 @@ def begin(request: NightRequest, pipeline: Pipeline) -> Night:
         spec_digest=pipeline.digest,
         recipe_spec=pipeline.recipe,
         code_digest=code_digest(),
+        made_by=MadeBy(**commit(), machine=machine(), libraries=libraries()),
     )
 
 

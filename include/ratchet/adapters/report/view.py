@@ -156,7 +156,10 @@ def accounting(night: Night, pipeline: Pipeline) -> tuple[Part, ...]:
         found = (Part(name, style, sizes[part], said) for part, (name, style, said) in _ACCOUNT.items())
         return tuple(part for part in found if part.size)
     landed, validated = night.snapshot.rows, night.validate_
-    quarantined = sum(q.rows for q in (*validated.quarantined, *validated.quarantined_rows)) if validated else 0
+    left_out = (
+        [q.rows for q in validated.quarantined] + [q.rows for q in validated.quarantined_rows] if validated else []
+    )
+    quarantined = sum(left_out)
     parts = [Part("in quarantine", "bad", quarantined, "broke a critical expectation")]
     if night.train:  # a record from before there was an account of every row
         out = night.train.unlabelled + night.train.dropped
