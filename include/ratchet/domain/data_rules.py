@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import date
 from typing import Annotated, Literal
 
 from pydantic import Field, StrictFloat, StrictInt, field_validator
@@ -12,38 +13,45 @@ Action = Literal["off", "warn", "hold", "reject"]
 _ACTIONS = "off; warn: an alert; hold: not promoted unless a person overrides; reject: the night ends before training."
 
 
+BesideName = Annotated[str, Field(min_length=1, pattern=r"^[^/\x00-\x1f\x7f]+$")]
+
+
 class _Completion(Record):
     wait_hours: StrictFloat = Field(
         3.0,
         ge=0,
         allow_inf_nan=False,
-        description="In Airflow, how long the night waits for it, without holding a worker; then it is rejected as incomplete.",
+        description="How long after it was due a night in Airflow (or `ratchet run --wait`) waits for it, without holding a worker; then it "
+        "is rejected as incomplete.",
     )
 
 
 class ByMarker(_Completion):
-    """A partition is complete when an empty object says so."""
+    """A partition is complete when an object beside it says so."""
 
     by: Literal["marker"] = Field(description="A marker object beside the data.")
-    name: str = Field("_SUCCESS", min_length=1, description="The marker's name, in the folder of the partition.")
+    name: BesideName = Field(
+        "_SUCCESS",
+        description="The marker's name, in the folder of the partition. Where the days share one folder it must hold the day: "
+        "`{date}.done`, in the parts that the pattern knows.",
+    )
 
 
 class ByManifest(_Completion):
-    """A partition is complete when every object that its manifest names is there, in the size that it names."""
+    """A partition is complete when every object that its manifest names is there, in the size that it names; no other is read."""
 
     by: Literal["manifest"] = Field(description="A JSON object beside the data that names its files.")
-    name: str = Field(
+    name: BesideName = Field(
         "_manifest.json",
-        min_length=1,
         description='The manifest\'s name, in the folder of the partition: {"files": [{"name": …, "size": …, "sha256": …}]}, '
-        "sha256 where it is known.",
+        "sha256 where it is known. Where the days share one folder it must hold the day: `{date}.manifest.json`.",
     )
 
 
 class ByQuiet(_Completion):
-    """A partition is complete when nothing has been written to it for a while."""
+    """A partition is complete when nothing has been written to it for a while. The one rule of a night that looks at the clock."""
 
-    by: Literal["quiet"] = Field(description="No object of the partition is younger.")
+    by: Literal["quiet"] = Field(description="No object of the partition is younger; judged by the clock.")
     minutes: StrictFloat = Field(
         15.0, gt=0, allow_inf_nan=False, description="How long nothing must have been written."
     )
@@ -53,47 +61,59 @@ Completion = Annotated[ByMarker | ByManifest | ByQuiet, Field(discriminator="by"
 
 
 class VolumeCheck(Record):
-    """The newest partition's rows against the same weekday's history."""
+    """How many rows a day has."""
 
     action: Action = Field("warn", description=_ACTIONS)
     factor: StrictFloat = Field(
         2.0,
         gt=1,
         allow_inf_nan=False,
-        description="Found when there are so many times more, or fewer, rows than usual.",
+        description="Found when there are so many times more, or fewer, rows than on the same weekday before, and the days before did "
+        "not scatter as widely.",
     )
 
 
 class NullsCheck(Record):
-    """Null rates of the newest partition against the window's."""
+    """How many values are missing: NULL, NaN or blank text. Of each column of the source, and of each feature."""
 
     action: Action = Field("warn", description=_ACTIONS)
     jump: StrictFloat = Field(
         0.1,
         gt=0,
         le=1,
-        description="Found when a column's null rate leaves the range that the window has seen by more than this.",
+        description="Found when the share of missing values leaves the range that the days before have seen by more than this.",
     )
 
 
 class LabelsCheck(Record):
-    """The newest partition's labels against the window's."""
+    """How often a class comes, or how high a regression's label is on average."""
 
     action: Action = Field("hold", description=_ACTIONS)
     jump: StrictFloat = Field(
         0.2,
         gt=0,
+        le=1,
+        description="Found when the share of a class leaves the range that the days before have seen by more than this.",
+    )
+    sds: StrictFloat = Field(
+        4.0,
+        gt=0,
         allow_inf_nan=False,
-        description="Found when the share of a class (or the mean, in standard deviations of days) leaves the range that the window has seen by more than this.",
+        description="Found, too, when its log-odds (of a regression: the mean) leave that range by more than so many robust standard "
+        "deviations of the days before.",
     )
 
 
 class DuplicatesCheck(Record):
-    """Rows that stand in more than one partition."""
+    """Rows that come more than once."""
 
     action: Action = Field("hold", description=_ACTIONS)
     share: StrictFloat = Field(
-        0.01, ge=0, le=1, description="Found when more than this share of a partition's rows also stands in another."
+        0.01,
+        ge=0,
+        le=1,
+        description="Found when more than this share of a partition's rows comes again in another, or in itself. Where no key names the "
+        "rows, so many more than chance explains.",
     )
 
 
@@ -111,15 +131,21 @@ class LeakCheck(Record):
 
     action: Action = Field("hold", description=_ACTIONS)
     auc: StrictFloat = Field(
-        0.99,
-        gt=0.5,
+        0.99, gt=0.5, le=1, description="Found when a single feature ranks the labels as well as this."
+    )
+    r2: StrictFloat = Field(
+        0.995,
+        gt=0,
         le=1,
-        description="Found when a single feature ranks the labels as well as this (a regression: when it explains this share of the variance).",
+        description="Of a regression: found when a single feature explains this share of the variance.",
+    )
+    allowed: tuple[str, ...] = Field(
+        (), description="Features that decide the label and are known when a prediction is made all the same."
     )
 
 
 class WindowChecks(Record):
-    """What single rows cannot show."""
+    """What single rows cannot show. The days of the hold-out, and corrected ones, are held against the days before the hold-out."""
 
     key: tuple[str, ...] = Field(
         (),
@@ -129,15 +155,28 @@ class WindowChecks(Record):
         None,
         description="DATE or TIMESTAMP column of when a row's event happened. One after the partition's own day is REJECTED (time): it is from the future.",
     )
+    event_slack_hours: StrictFloat = Field(
+        0.0,
+        ge=0,
+        le=48,
+        allow_inf_nan=False,
+        description="How long after the partition's own day an event may lie: where the column is in UTC and the day a local one.",
+    )
     min_history: StrictInt = Field(
-        14, ge=2, description="With fewer earlier partitions nothing is compared with history."
+        14, ge=2, description="With fewer days before it no day is compared with its history."
+    )
+    known_days: tuple[date, ...] = Field(
+        (),
+        description="Days that are unusual and right, as a person has found: their volume, nulls and labels are not looked at.",
     )
     volume: VolumeCheck = Field(
-        VolumeCheck(), description="The newest partition's rows against the same weekday's history."
+        VolumeCheck(), description="How many rows a day has, against the same weekday's history."
     )
-    nulls: NullsCheck = Field(NullsCheck(), description="Null rates of the newest partition against the window's.")
-    labels: LabelsCheck = Field(LabelsCheck(), description="The newest partition's labels against the window's.")
-    duplicates: DuplicatesCheck = Field(DuplicatesCheck(), description="Rows that stand in more than one partition.")
+    nulls: NullsCheck = Field(
+        NullsCheck(), description="How many values of a day are missing, against the days before."
+    )
+    labels: LabelsCheck = Field(LabelsCheck(), description="A day's labels against those of the days before.")
+    duplicates: DuplicatesCheck = Field(DuplicatesCheck(), description="Rows that come more than once.")
     overlap: OverlapCheck = Field(
         OverlapCheck(), description="Rows on both sides of the cut between training and hold-out."
     )
