@@ -96,6 +96,7 @@ class FileProfile(Record):
     rows: int
     columns: Mapping[str, str]  # column → DuckDB type, in the file's order
     days: tuple[date, ...] | None = None  # each once and in order, where the table has a date column
+    empty: tuple[str, ...] = ()  # columns without any value
 
 
 class TableFile(Record):
@@ -113,6 +114,7 @@ class TableFiles(Record):
     files: tuple[TableFile, ...]
     date_column: str | None = None  # the column that dates the rows, where files are not dated by path
     days: Span | None = None  # read only these days
+    ignore: tuple[str, ...] = ()  # columns that are not read
 
 
 class FeatureQuery(Record):
@@ -129,6 +131,7 @@ class FeatureFrame(Record):
 
     ``table`` has ``row_id`` (BIGINT, unique in the snapshot), ``dt`` (DATE), ``target`` and the features in the query's
     order, sorted by ``row_id``. ``landed`` rows were read; ``unlabelled`` had no target; ``dropped`` the query left out.
+    ``quarantined`` rows of the files were left out one by one, and ``outside`` ones because they are dated to other days.
     """
 
     model_config = {"arbitrary_types_allowed": True, "frozen": True, "extra": "forbid"}
@@ -138,6 +141,8 @@ class FeatureFrame(Record):
     unlabelled: int
     dropped: int
     columns: Mapping[str, Mapping[str, str]]  # table → column → DuckDB type, as the query read them
+    quarantined: int = 0
+    outside: int = 0
 
 
 class Engine(Protocol):
@@ -149,8 +154,11 @@ class Engine(Protocol):
         """Make one source file readable as Parquet (kept by content in the cache) and say what it holds.
 
         Raises:
-            DataRejected: ``corrupt`` (truncated, unreadable, wrong field counts, encoding, names the key and row) or ``empty``.
+            DataRejected: ``corrupt`` (not whole), ``malformed`` (field counts, encoding, values; names the rows), ``schema`` or ``empty``.
         """
+
+    def misfits(self, path: Path, column: str, kind: str) -> tuple[int, tuple[int, ...]]:
+        """Count the values of a column of a readable file that are not of a type, and name the first rows, from 1."""
 
     def features(self, query: FeatureQuery) -> FeatureFrame:
         """Run the features query.

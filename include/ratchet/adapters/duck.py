@@ -13,7 +13,7 @@ import json
 import os
 import re
 import threading
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ratchet.adapters import duck_files
 from ratchet.adapters.duck_sql import (
@@ -31,22 +31,22 @@ from ratchet.adapters.duck_sql import (
     unrepeatable,
 )
 from ratchet.domain.records import digest
+from ratchet.domain.schemas import FileColumns, agreement
 from ratchet.errors import DataRejected, Problem, SpecInvalid
 from ratchet.ports import FeatureFrame, FileProfile
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
     from ratchet.ports import FeatureQuery, FileFormat, TableFile, TableFiles
     from ratchet.spec import Pipeline
 
-_LAYOUT = 2  # of the converted files and their profiles; another number converts anew
+_LAYOUT = 3  # of the converted files and their profiles; another number converts anew
 _FILE = 1 << 32  # row_id = file × this + row in the file
 _OURS = {"row_id", "dt"}  # a source column of such a name gives way to ours
-_WHOLE = {"TINYINT", "SMALLINT", "INTEGER", "BIGINT", "UTINYINT", "USMALLINT", "UINTEGER"}
-_NUMBERS = {"FLOAT", "DOUBLE", "UBIGINT", "HUGEINT", "UHUGEINT"}
-_TIMES = {"DATE", "TIMESTAMP", "TIMESTAMP_S", "TIMESTAMP_MS", "TIMESTAMP_NS"}
+_LEFT_OUT = "_quarantined"  # table of the rows that are left out
+_SHOWN = 5  # rows that a message names
 
 
 class DuckEngine:
@@ -73,7 +73,7 @@ class DuckEngine:
         """See ``ports.Engine.load``.
 
         Raises:
-            DataRejected: ``corrupt``, ``empty``, ``schema``, ``too_large`` or ``resource``, naming the key.
+            DataRejected: ``corrupt``, ``malformed``, ``empty``, ``schema``, ``too_large`` or ``resource``, naming the key.
             SpecInvalid: a declared type does not exist.
         """
         reading = digest([_LAYOUT, how.model_dump(mode="json"), date_column, key.lower().endswith(".gz")])[:16]
@@ -135,19 +135,33 @@ class DuckEngine:
 
     def _features(self, con: Any, query: FeatureQuery) -> FeatureFrame:
         tables = {name: self._table(con, name, files) for name, files in query.tables.items()}
+        rows = tables["rows"]
         _shut(con, [file.path for table in query.tables.values() for file in table.files])
-        _refuse_strangers(query.hidden, tables["rows"][1])
+        _refuse_strangers(query.hidden, rows.columns)
         visible = {
-            name: _visible(columns, query.hidden if name == "rows" else ()) for name, (_, columns) in tables.items()
+            name: _visible(table.columns, query.hidden if name == "rows" else ()) for name, table in tables.items()
         }
-        for name, (source, _) in tables.items():
+        for name, table in tables.items():
             shown = ", ".join(identifier(column) for column in visible[name])
-            con.execute(f"CREATE VIEW {identifier(name)} AS SELECT {shown} FROM ({source})")
+            con.execute(f"CREATE VIEW {identifier(name)} AS SELECT {shown} FROM ({table.source})")
         features = _run(con, query)
-        source, _ = tables["rows"]
-        return _label(con, query, source, features, visible)
+        frame = _label(con, query, rows.source, features, visible)
+        ((read,),), ((usable, within),) = con.execute(rows.read).fetchall(), con.execute(rows.counts).fetchall()
+        return frame.model_copy(update={"quarantined": read - usable, "outside": usable - within})
 
-    def _table(self, con: Any, name: str, files: TableFiles) -> tuple[str, dict[str, str]]:
+    def misfits(self, path: Path, column: str, kind: str) -> tuple[int, tuple[int, ...]]:
+        """See ``ports.Engine.misfits``."""
+        name = identifier(column)
+        bad = (
+            f"FROM read_parquet({literal(path)}, hive_partitioning = false, file_row_number = true) "
+            f"WHERE {name} IS NOT NULL AND TRY_CAST({name} AS {kind}) IS NULL"
+        )
+        with self._cursor() as con:
+            count = con.execute(f"SELECT count(*) {bad}").fetchall()[0][0]
+            rows = con.execute(f"SELECT file_row_number + 1 {bad} ORDER BY 1 LIMIT {_SHOWN}").fetchall()
+        return count, tuple(row for (row,) in rows)
+
+    def _table(self, con: Any, name: str, files: TableFiles) -> _Table:
         """Return the SELECT over all files of a table, and its columns' types."""
         wanted = [
             (i, file)
@@ -159,13 +173,10 @@ class DuckEngine:
             raise DataRejected(
                 "empty", f"table {name} has no file{where}; the features query cannot be run without one"
             )
-        columns = _unify(con, name, [(file, self._columns(con, file)) for _, file in wanted])
+        columns = _unify(name, [(file, self._profile(con, file)) for _, file in wanted], files.ignore)
         numbers = f"[{', '.join(str(i) for i, _ in wanted)}]"
-        shown = (
-            [f"CAST({numbers}[file_index::BIGINT + 1] * {_FILE} + file_row_number AS BIGINT) AS row_id"]
-            if name == "rows"
-            else []
-        )
+        row = f"CAST({numbers}[file_index::BIGINT + 1] * {_FILE} + file_row_number AS BIGINT)"
+        shown = [f"{row} AS row_id"] if name == "rows" else []
         if files.date_column:
             day = duck_files.day_of(files.date_column, columns, wanted[0][1].key)
         else:
@@ -178,18 +189,50 @@ class DuckEngine:
             if c.lower() not in _OURS
         ]
         paths = literals(file.path for _, file in wanted)
-        source = (
-            f"SELECT {', '.join(shown)} FROM read_parquet({paths}, union_by_name = true, hive_partitioning = false)"
-        )
-        if files.days:
-            source = f"SELECT * FROM ({source}) WHERE dt BETWEEN DATE '{files.days.first}' AND DATE '{files.days.last}'"
+        read = f"FROM read_parquet({paths}, union_by_name = true, hive_partitioning = false)"
+        source = f"SELECT {', '.join(shown)} {read}"
+        quarantined = name == "rows" and _leave_out(con, wanted)
+        if quarantined:
+            source = f"SELECT * FROM ({source}) ANTI JOIN {_LEFT_OUT} USING (row_id)"
+        within = f"dt BETWEEN DATE '{files.days.first}' AND DATE '{files.days.last}'" if files.days else "true"
         ours = {"row_id": "BIGINT", "dt": "DATE"} if name == "rows" else {"dt": "DATE"}
-        return source, {**ours, **{c: kind for c, kind in columns.items() if c.lower() not in _OURS}}
+        return _Table(
+            source=f"SELECT * FROM ({source}) WHERE {within}" if files.days else source,
+            columns={**ours, **{c: kind for c, kind in columns.items() if c.lower() not in _OURS}},
+            # Counted apart from what the query reads, so that the account of all rows can be held against it.
+            counts=f"SELECT count(*), count(*) FILTER (WHERE {within}) FROM (SELECT {row} AS row_id, {day} AS dt {read})"
+            + (f" ANTI JOIN {_LEFT_OUT} USING (row_id)" if quarantined else ""),
+            read=f"SELECT count(*) {read}",
+        )
 
-    def _columns(self, con: Any, file: TableFile) -> Mapping[str, str]:
+    def _profile(self, con: Any, file: TableFile) -> FileProfile:
         if file.path not in self._profiles:
             self._profiles[file.path] = duck_files.profile(con, file.path, file.key, None)
-        return self._profiles[file.path].columns
+        return self._profiles[file.path]
+
+
+class _Table(NamedTuple):
+    """How a table is read."""
+
+    source: str  # SELECT of its rows
+    columns: dict[str, str]  # their types
+    counts: (
+        str  # SELECT of how many rows there are that are not in quarantine, and how many of them are of the wanted days
+    )
+    read: str  # SELECT of how many rows the files have
+
+
+def _leave_out(con: Any, wanted: Sequence[tuple[int, TableFile]]) -> bool:
+    """Note the rows that are in quarantine, and say whether there are any."""
+    import pyarrow as pa  # noqa: PLC0415
+
+    rows = [i * _FILE + row for i, file in wanted for row in file.without]
+    if rows:
+        left_out = pa.table({"row_id": pa.array(rows, pa.int64())})
+        con.register("_given", left_out)
+        con.execute(f"CREATE TEMP TABLE {_LEFT_OUT} AS SELECT DISTINCT row_id FROM _given")
+        con.unregister("_given")
+    return bool(rows)
 
 
 def _shut(con: Any, paths: Sequence[Path]) -> None:
@@ -215,77 +258,32 @@ def _visible(columns: Mapping[str, str], hidden: Sequence[str]) -> dict[str, str
     return {name: kind for name, kind in columns.items() if name.lower() not in unknown}
 
 
-def _unify(con: Any, table: str, files: Sequence[tuple[TableFile, Mapping[str, str]]]) -> dict[str, str]:
+def _unify(table: str, files: Sequence[tuple[TableFile, FileProfile]], ignore: Sequence[str]) -> dict[str, str]:
     """Return the columns of a table and the type that holds every file's values.
 
-    The columns are those of the first file. One that comes later is not seen until the files before it have left the
-    window; one that goes, or that turns into something else, is refused. Whole numbers may turn into fractions, and dates
-    into timestamps: no value is lost or changes its meaning.
+    A column that few files have is not seen; one that few files lack, or have with values of another type, is refused.
 
     Raises:
         DataRejected: ``schema``, naming column, file, expected and found.
     """
-    (first, columns), *_ = files
-    unified = {}
-    for name in columns:
-        kinds: dict[str, list[TableFile]] = {}
-        for file, found in files:
-            kind = _find(found, name)
-            if kind is None:
-                raise DataRejected(
-                    "schema",
-                    f"{file.key} lacks column {name} of table {table} ({columns[name]}), which {first.key} has; it has {', '.join(found)}",
-                )
-            kinds.setdefault(kind, []).append(file)
-        unified[name] = _common(con, table, name, kinds)
-    return unified
-
-
-def _find(columns: Mapping[str, str], name: str) -> str | None:
-    return columns.get(name) or next((kind for other, kind in columns.items() if other.lower() == name.lower()), None)
-
-
-def _common(con: Any, table: str, name: str, kinds: dict[str, list[TableFile]]) -> str:
-    """Return the type that holds the values of all ``kinds``, or refuse the files of the rarer kind."""
-    if (kind := _widest(kinds)) is not None:
-        return kind
-    expected, *others = sorted(
-        kinds, key=lambda kind: -len(kinds[kind])
-    )  # stable: of equally frequent ones, the first met
-    known = [expected]
-    for kind in others:
-        for file in kinds[kind]:
-            if con.execute(
-                f"SELECT count({identifier(name)}) FROM read_parquet({literal(file.path)}, hive_partitioning = false)"
-            ).fetchall()[0][0]:
-                if _widest([*known, kind]) is None:
-                    raise DataRejected(
-                        "schema",
-                        f"column {name} of table {table} in {file.key}: expected {expected} as in {kinds[expected][0].key}, found {kind}. {_remedy(table, name, file.key)}",
-                    )
-                known.append(kind)
-    return _widest(known) or expected
+    found = agreement(
+        [FileColumns(str(file.day or file.key), file.key, profile.columns, profile.empty) for file, profile in files],
+        ignore,
+    )
+    for deviation in found.deviations:
+        if deviation.kind != "extra":
+            remedy = _remedy(table, deviation.column, deviation.key) if deviation.kind == "type" else ""
+            raise DataRejected("schema", f"table {table}: {deviation.words}{remedy}")
+    return found.columns
 
 
 def _remedy(table: str, column: str, key: str) -> str:
     """Say how a column gets one type in all files of a table."""
     if key.lower().endswith((".parquet", ".pq")):  # they carry their types
-        return "Land the files again with one type"
+        return ". Land the file again with that type"
     field = "source.columns" if table == "rows" else f"source.tables.{table}.columns"
     name = column if re.fullmatch(r"[A-Za-z_]\w*", column, re.ASCII) else json.dumps(column, ensure_ascii=False)
-    return f"Its type is told by each file's values unless the spec declares it: `{field}: {{{name}: VARCHAR}}`"
-
-
-def _widest(kinds: Iterable[str]) -> str | None:
-    """Return the type that holds the values of all ``kinds``; a column without any value is of every type."""
-    found = {kind for kind in kinds if kind != '"NULL"'}
-    if len(found) <= 1:
-        return next(iter(found), "VARCHAR")
-    if found <= _WHOLE:
-        return "BIGINT"
-    if all(kind in _WHOLE or kind in _NUMBERS or kind.startswith("DECIMAL") for kind in found):
-        return "DOUBLE"
-    return "TIMESTAMP" if found <= _TIMES else None
+    return f". Its type is told by each file's values unless the spec declares it: `{field}: {{{name}: VARCHAR}}`"
 
 
 def _run(con: Any, query: FeatureQuery) -> dict[str, str]:

@@ -10,6 +10,8 @@ from __future__ import annotations
 
 import csv
 import gzip
+import json
+import re
 import zlib
 from typing import TYPE_CHECKING, Any
 
@@ -57,6 +59,11 @@ def corrupt(key: str, why: str) -> DataRejected:
     return DataRejected("corrupt", f"{key}: {why}. Mend the file and land it again")
 
 
+def malformed(key: str, why: str) -> DataRejected:
+    """Say that a file is whole, and that rows of it do not hold."""
+    return DataRejected("malformed", f"{key}: {why}. Mend these rows and land the file again")
+
+
 def no_room(key: str, exc: BaseException) -> DataRejected:
     """Say that memory or disk did not suffice."""
     return DataRejected(
@@ -68,7 +75,7 @@ def convert(con: Any, source: Path, key: str, how: FileFormat, out: Path) -> Non
     """Write a CSV or JSON Lines file as Parquet.
 
     Raises:
-        DataRejected: ``corrupt``, ``empty``, ``schema`` or ``too_large``.
+        DataRejected: ``corrupt``, ``malformed``, ``empty``, ``schema`` or ``too_large``.
         SpecInvalid: a declared type does not exist.
     """
     import duckdb
@@ -87,7 +94,7 @@ def convert(con: Any, source: Path, key: str, how: FileFormat, out: Path) -> Non
             raise
         if "aximum" in str(exc) and "size" in str(exc):
             raise DataRejected("too_large", f"{key}: a row is larger than {_LINE >> 20} MiB") from exc
-        raise corrupt(key, first_line(exc)) from exc
+        raise (_bad_json(text, key, exc) if how.format == "jsonl" else corrupt(key, first_line(exc))) from exc
     finally:
         plain.unlink(missing_ok=True)
 
@@ -122,7 +129,7 @@ def profile(con: Any, path: Path, key: str, date_column: str | None) -> FileProf
     """Say what a Parquet file holds.
 
     Raises:
-        DataRejected: ``schema`` when the date column is missing or no date; ``corrupt`` when a value of it is none.
+        DataRejected: ``schema`` when the date column is missing or no date; ``malformed`` when a value of it is none.
     """
     import duckdb
 
@@ -132,23 +139,25 @@ def profile(con: Any, path: Path, key: str, date_column: str | None) -> FileProf
             name: kind
             for name, kind, *_ in con.execute(f"DESCRIBE SELECT * EXCLUDE (file_row_number) FROM {table}").fetchall()
         }
+        filled = ", ".join(f"count({identifier(name)})" for name in columns)
+        rows, *values = con.execute(f"SELECT count(*), {filled} FROM {table}").fetchall()[0]
+        empty = tuple(name for name, count in zip(columns, values, strict=True) if not count)
         if date_column is None:
-            return FileProfile(rows=con.execute(f"SELECT count(*) FROM {table}").fetchall()[0][0], columns=columns)
+            return FileProfile(rows=rows, columns=columns, empty=empty)
         day = day_of(date_column, columns, key)
         counts = con.execute(f"SELECT {day} AS day, count(*) FROM {table} GROUP BY ALL ORDER BY ALL").fetchall()
-        rows = sum(count for _, count in counts)
         dated = sum(count for found, count in counts if found is not None)
         if dated < rows:
             bad = con.execute(
                 f"SELECT file_row_number + 1 FROM {table} WHERE {day} IS NULL ORDER BY 1 LIMIT {_SHOWN}"
             ).fetchall()
-            raise corrupt(
+            raise malformed(
                 key,
                 f"column {date_column} is no date in {rows - dated} rows: {_rows([row for (row,) in bad], rows - dated)}",
             )
     except duckdb.Error as exc:
         raise corrupt(key, first_line(exc)) from exc
-    return FileProfile(rows=rows, columns=columns, days=tuple(found for found, _ in counts))
+    return FileProfile(rows=rows, columns=columns, empty=empty, days=tuple(found for found, _ in counts))
 
 
 def day_of(column: str, columns: Mapping[str, str], key: str) -> str:
@@ -211,10 +220,14 @@ def _distinct(names: Sequence[str], key: str) -> None:
     seen: set[str] = set()
     for i, name in enumerate(names, start=1):
         if not name.strip():
-            raise corrupt(key, f"column {i} of {len(names)} has no name")
+            raise _schema(key, f"column {i} of {len(names)} has no name")
         if name.lower() in seen:
-            raise corrupt(key, f"column {name} occurs twice")
+            raise _schema(key, f"column {name} occurs twice")
         seen.add(name.lower())
+
+
+def _schema(key: str, why: str) -> DataRejected:
+    return DataRejected("schema", f"{key}: {why}. Give each column a name of its own and land the file again")
 
 
 def _csv(con: Any, text: Path, key: str, how: FileFormat) -> str:
@@ -227,7 +240,7 @@ def _csv(con: Any, text: Path, key: str, how: FileFormat) -> str:
         f"delim = {literal(how.delimiter)}, quote = '\"', escape = '\"', nullstr = {nulls}, strict_mode = true, null_padding = false, "
         f"compression = 'none', max_line_size = {_LINE}, store_rejects = true)"
     )
-    _refuse_rejects(con, key)
+    _refuse_rejects(con, text, key)
     rows = con.execute("SELECT count(*) FROM raw").fetchall()[0][0]
     if rows == 0:
         raise DataRejected("empty", f"{key} has a header and no rows")
@@ -247,27 +260,73 @@ def _header(text: Path, key: str, delimiter: str) -> list[str]:
         try:
             names = next(csv.reader(lines, delimiter=delimiter, strict=True), [])
         except csv.Error as exc:
-            raise corrupt(key, f"the header cannot be read: {exc}") from exc
+            raise malformed(key, f"the header cannot be read: {exc}") from exc
     if not names:
-        raise corrupt(key, "line 1 is blank; a header is required")
+        raise malformed(key, "line 1 is blank; a header is required")
     if any("\udc80" <= char <= "\udcff" for name in names for char in name):
-        raise corrupt(key, "the header is not UTF-8")
+        raise malformed(key, "the header (line 1) is not UTF-8")
     _distinct(names, key)
     return names
 
 
-def _refuse_rejects(con: Any, key: str) -> None:
-    """Refuse a CSV of which a line was not read, naming lines and reasons."""
+def _refuse_rejects(con: Any, text: Path, key: str) -> None:
+    """Refuse a CSV of which a line was not read, naming lines and reasons.
+
+    A quoted value that spans lines counts as part of one.
+    """
     found = con.execute(
-        "SELECT line, error_type, min(error_message) FROM reject_errors GROUP BY ALL ORDER BY line"
+        "SELECT line, error_type, min(error_message), max(line_byte_position) FROM reject_errors GROUP BY ALL ORDER BY line"
     ).fetchall()
     if not found:
         return
     lines = sorted({line for line, *_ in found})
-    _, kind, why = found[0]
+    _, kind, why, _ = found[0]
     if kind == "LINE SIZE OVER MAXIMUM":
         raise DataRejected("too_large", f"{key}: {_rows(lines, len(lines), 'line')} larger than {_LINE >> 20} MiB")
-    raise corrupt(key, f"{_rows(lines, len(lines), 'line')}: {kind.lower()}; {first_line(ValueError(why)).rstrip('.')}")
+    last, kinds = lines[-1], {kind for line, kind, *_ in found if line == lines[-1]}
+    if _cut_off(text, max(start for *_, start in found), quoted="UNQUOTED VALUE" in kinds):
+        raise corrupt(key, f"it ends in the middle of line {last}, so it was not landed whole")
+    said = "; ".join(dict.fromkeys(kind.lower() for _, kind, *_ in found))
+    raise malformed(key, f"{_rows(lines, len(lines), 'line')}: {said}; {first_line(ValueError(why)).rstrip('.')}")
+
+
+def _cut_off(text: Path, start: int, *, quoted: bool) -> bool:
+    """Say whether the line that begins at a byte (from 1) is the last, and has no end: a file that was cut looks so."""
+    with text.open("rb") as file:
+        file.seek(max(start - 1, 0))
+        rest = file.read(_LINE + 1).lstrip(b"\r\n")
+        if quoted:
+            file.seek(-1, 2)
+            return file.read(1) not in b"\r\n"
+    return b"\n" not in rest and b"\r" not in rest
+
+
+def _bad_json(text: Path, key: str, exc: BaseException) -> DataRejected:
+    """Say which lines of a JSON Lines file DuckDB could not read; it names one only, and counts from elsewhere."""
+    bad, count, number, line = [], 0, 0, b""
+    with text.open("rb") as file:
+        for number, line in enumerate(file, start=1):
+            if line.strip() and not _is_object(line):
+                count += 1
+                bad += [number] if len(bad) < _SHOWN else []
+    if bad[-1:] == [number] and count <= _SHOWN and not line.endswith(b"\n"):
+        return corrupt(key, f"it ends in the middle of line {number}, so it was not landed whole")
+    if bad:
+        return malformed(key, f"{_rows(bad, count, 'line')}: no JSON object, or not UTF-8")
+    told = re.search(r'"[^"]*", (?:at [^,]*?)?in line (\d+): (.*)', first_line(exc))
+    return malformed(key, f"line {told[1]}: {told[2]}" if told else first_line(exc))
+
+
+def _is_object(line: bytes) -> bool:
+    def distinct(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        if len({name for name, _ in pairs}) < len(pairs):
+            raise ValueError("a name occurs twice")
+        return dict(pairs)
+
+    try:
+        return isinstance(json.loads(line, object_pairs_hook=distinct), dict)
+    except (ValueError, RecursionError):
+        return False
 
 
 def _refuse_values(con: Any, key: str, name: str, kind: str) -> None:
@@ -277,7 +336,7 @@ def _refuse_values(con: Any, key: str, name: str, kind: str) -> None:
     count = con.execute(f"SELECT count(*) {bad}").fetchall()[0][0]
     if count:
         rows = [row for (row,) in con.execute(f"SELECT rowid + 1 {bad} ORDER BY 1 LIMIT {_SHOWN}").fetchall()]
-        raise corrupt(key, f"column {name}: expected {kind}, found other text in {count} rows: {_rows(rows, count)}")
+        raise malformed(key, f"column {name}: expected {kind}, found other text in {count} rows: {_rows(rows, count)}")
 
 
 def _sniff(con: Any, names: Sequence[str]) -> dict[str, str]:

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from datetime import date
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from ratchet.domain.records import Record, digest
 from ratchet.domain.windows import Span
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 SourceFormat = Literal["parquet", "csv", "jsonl"]
 
@@ -34,6 +37,10 @@ class Pin(Record):
     days: tuple[date, ...] | None = None  # the rows' own days, each once and in order, where they carry them
     modified: str | None = None  # ISO 8601, UTC; when the store took it
     problem: str | None = None  # why it cannot be read, where that breaks its partition and not the night
+    columns: dict[str, str] | None = (
+        None  # column → DuckDB type; None in manifests that were made before these were kept
+    )
+    empty: tuple[str, ...] = ()  # columns without any value
 
     @property
     def key(self) -> str:
@@ -74,19 +81,61 @@ class SnapshotDiff(Record):
     corrected: tuple[str, ...] = ()
     removed: tuple[str, ...] = ()
     released: tuple[str, ...] = ()  # partitions of which rows were given back
-    late: dict[str, int] = {}  # by key of what is added: days after its own, where an earlier cutoff could have seen it
+    late: dict[
+        str, int
+    ] = {}  # by key of what is added or corrected: days after the first night that would have read it
 
 
-def difference(previous: Snapshot | None, current: Snapshot) -> SnapshotDiff:
-    """Compare two snapshots of a pipeline, within the window of the current one."""
+def difference(
+    previous: Snapshot | None, current: Snapshot, partitions: Mapping[str, str] | None = None
+) -> SnapshotDiff:
+    """Compare two snapshots of a pipeline, within the window of the current one.
+
+    Args:
+        previous: of an earlier night, or of the same before it was pinned again; None: there is none.
+        current: what is compared with it.
+        partitions: of which partition each release of the current one is, by its digest.
+    """
     if previous is None:
         return SnapshotDiff(previous=None, added=tuple(sorted(p.key for p in current.tables["rows"])))
-    before = {pin.key: pin for pins in previous.tables.values() for pin in pins}
-    after = {pin.key: pin for pins in current.tables.values() for pin in pins}
-    gone = (pin for key, pin in before.items() if key not in after)
+    before, after = _by_place(previous), _by_place(current)
+    added = after.keys() - before.keys()
+    corrected = {place for place in after.keys() & before.keys() if after[place].sha256 != before[place].sha256}
+    gone = {place for place in before.keys() - after.keys() if _still_wanted(before[place], current.window)}
+    late = {place: days for place in added | corrected if (days := _late(after[place], previous, current))}
+    given = set(current.releases) - set(previous.releases)
+    names = partitions or {}
     return SnapshotDiff(
         previous=previous.digest,
-        added=tuple(sorted(after.keys() - before.keys())),
-        corrected=tuple(sorted(k for k in after.keys() & before.keys() if after[k].sha256 != before[k].sha256)),
-        removed=tuple(sorted(p.key for p in gone if p.day is None or p.day in current.window)),
+        added=_keys(added),
+        corrected=_keys(corrected),
+        removed=_keys(gone),
+        released=tuple(sorted({names.get(release, release) for release in given})),
+        late={key: late[table, key] for table, key in sorted(late)},
     )
+
+
+def _by_place(snapshot: Snapshot) -> dict[tuple[str, str], Pin]:
+    return {(name, pin.key): pin for name, pins in snapshot.tables.items() for pin in pins}
+
+
+def _keys(places: set[tuple[str, str]]) -> tuple[str, ...]:
+    return tuple(sorted({key for _, key in places}))
+
+
+def _still_wanted(pin: Pin, window: Span) -> bool:
+    """Say whether a file that has gone would be read if it were there; days that the window has left behind are not missed."""
+    days = pin.days if pin.day is None else (pin.day,)
+    return days is None or any(day in window for day in days)
+
+
+def _late(pin: Pin, previous: Snapshot, current: Snapshot) -> int:
+    """Return how many days after the first night that would have read it a file has come, or 0 where it is in time.
+
+    Of a file with several days the newest counts: a few rows that were left over from days before make no file late.
+    """
+    days = pin.days if pin.day is None else (pin.day,)
+    newest = max(days) if days else None
+    if newest is None or newest not in previous.window:
+        return 0
+    return (current.window.last - newest).days

@@ -144,24 +144,35 @@ def test_gzip_csv_and_json_lines_read_like_plain_ones(lake):
     ("text", "said"),
     [
         (b"a,b\n1,2\n3\n5,6\n7\n", "line 3, 5"),
+        (b"a,b\n1,2\n3\n5,6\n7,8", "line 3"),
         (b"a,b\n1,2\n3,4,5\n", "line 3"),
         ("a,b\n1,2\n3,é\n".encode("latin1"), "line 3"),
         (b'a,b\n1,"x\n2,3\n', "quote"),
-        (b"a,b,A\n1,2,3\n", "occurs twice"),
-        (b"a,,c\n1,2,3\n", "column 2 of 3 has no name"),
-        (b"a,b\n1,2\n3", "line 3"),
         ("a,é\n1,2\n".encode("latin1"), "not UTF-8"),
+        (b"\na,b\n1,2\n", "line 1 is blank"),
     ],
 )
-def test_a_csv_that_does_not_hold_is_corrupt_with_its_lines(lake, text, said):
-    """Too few or many fields, wrong encoding, open quotes, doubled and nameless columns: refused, with the place."""
-    assert said in lake.refused("corrupt", text)
+def test_a_csv_with_lines_that_do_not_hold_is_malformed_and_names_them(lake, text, said):
+    """Too few or many fields, wrong encoding and open quotes are refused, with the place."""
+    assert said in lake.refused("malformed", text)
 
 
-def test_a_value_of_another_type_than_declared_is_corrupt_and_not_repeated(lake):
+@pytest.mark.parametrize("text", [b"a,b\n1,2\n3", b'a,b\n1,2\n3,"x', b"a,b\n1\n2,3\n4", b"a,b\r\n1,2\r\n3"])
+def test_a_csv_that_ends_in_the_middle_of_a_line_is_corrupt(lake, text):
+    """What was not landed whole is told apart from rows that were written wrongly."""
+    assert "ends in the middle of line" in lake.refused("corrupt", text)
+
+
+@pytest.mark.parametrize(("text", "said"), [(b"a,b,A\n1,2,3\n", "A occurs twice"), (b"a,,c\n1,2,3\n", "column 2 of 3")])
+def test_columns_without_names_of_their_own_are_refused(lake, text, said):
+    """Doubled and nameless columns cannot be told apart by a query."""
+    assert said in lake.refused("schema", text)
+
+
+def test_a_value_of_another_type_than_declared_is_malformed_and_not_repeated(lake):
     """The message names column, type and rows, but not the value, which may be personal."""
     how = FileFormat(format="csv", columns={"a": "INTEGER"})
-    said = lake.refused("corrupt", b"a,b\n1,2\nalice,3\n4,5\nbob,1\n", how=how)
+    said = lake.refused("malformed", b"a,b\n1,2\nalice,3\n4,5\nbob,1\n", how=how)
     assert "column a: expected INTEGER, found other text in 2 rows: row 2, 4" in said
     assert "alice" not in said
 
@@ -191,20 +202,28 @@ def test_truncated_and_damaged_gzip_is_corrupt(lake):
 
 
 @pytest.mark.parametrize("line", [b'{"a": 1', b"[1, 2]", b"5", b'{"a": "\xe9"}', b'{"a": 1, "a": 2}', b"nonsense"])
-def test_a_line_that_is_no_json_object_is_corrupt(lake, line):
-    """Broken, cut and doubled JSON is refused."""
-    lake.refused("corrupt", b'{"a": 1}\n' + line + b"\n", "t/a.jsonl", JSONL)
+def test_a_line_that_is_no_json_object_is_malformed_and_named(lake, line):
+    """Broken and doubled JSON is refused, with its line."""
+    for after in (b"\n", b'\n{"a": 3}\n'):
+        assert "line 2: " in lake.refused("malformed", b'{"a": 1}\n' + line + after, "t/a.jsonl", JSONL)
+
+
+def test_json_lines_that_end_in_the_middle_of_one_are_corrupt(lake):
+    """What was not landed whole is told apart from lines that were written wrongly."""
+    assert "in the middle of line 2" in lake.refused("corrupt", b'{"a": 1}\n{"a": 1', "t/a.jsonl", JSONL)
 
 
 def test_json_columns_can_be_declared(lake):
-    """A declared type holds for JSON Lines, and a value that does not fit it is corrupt."""
+    """A declared type holds for JSON Lines, and a value that does not fit it is told with its line and not repeated."""
     how = FileFormat(format="jsonl", columns={"a": "DOUBLE", "never": "BIGINT"})
     assert dict(lake.load(b'{"a": 1, "b": "x"}\n', "t/a.jsonl", how)[1].columns) == {
         "a": "DOUBLE",
         "b": "VARCHAR",
         "never": "BIGINT",
     }
-    assert "secret" not in lake.refused("corrupt", b'{"a": "secret"}\n', "t/b.jsonl", how)
+    said = lake.refused("malformed", b'{"a": 1}\n{"a": "secret"}\n', "t/b.jsonl", how)
+    assert "line 2" in said
+    assert "secret" not in said
 
 
 def test_parquet_is_used_where_it_lies(lake):
@@ -247,10 +266,10 @@ def test_the_date_column_dates_the_file(lake):
     assert lake.load(parquet(table), "t/a.parquet", PARQUET, "at")[1].days == (date(2024, 5, 5), date(2024, 5, 7))
 
 
-def test_a_date_that_is_none_is_corrupt_with_its_row(lake):
+def test_a_date_that_is_none_is_malformed_with_its_row(lake):
     """Each row has to have a day."""
     assert "2 rows: row 2, 4" in lake.refused(
-        "corrupt", b"at,n\n2024-05-01,1\n2024-13-01,2\n2024-05-02,3\n,4\n", date_column="at"
+        "malformed", b"at,n\n2024-05-01,1\n2024-13-01,2\n2024-05-02,3\n,4\n", date_column="at"
     )
     assert "lacks the date column when" in lake.refused("schema", b"at\n2024-05-01\n", date_column="when")
     assert "found BIGINT" in lake.refused("schema", b"at\n20240501\n", date_column="at")
@@ -265,7 +284,7 @@ def test_a_declared_type_that_does_not_exist_is_the_specs_fault(lake):
 def test_no_temporary_file_stays(lake):
     """Neither a load that went well nor one that failed leaves anything aside."""
     lake.load(gzip.compress(b"a\n1\n"), "t/a.csv.gz")
-    lake.refused("corrupt", b"a,b\n1\n")
+    lake.refused("malformed", b"a,b\n1\n")
     assert sorted(p.suffix for p in (lake.folder / "cache" / "tables").iterdir()) == [".json", ".parquet"]
 
 
@@ -363,7 +382,7 @@ def test_a_column_that_changes_its_type_is_refused(lake):
     rows = two(lake, ROWS, ROWS.set_column(1, "x", pa.array(["1", "2", "3"])))
     with pytest.raises(
         DataRejected,
-        match=r"schema: column x of table rows in rows/b.parquet: expected DOUBLE as in rows/a.parquet, found VARCHAR. Land the files again",
+        match=r"table rows: column x of rows/b.parquet: expected DOUBLE as in rows/a.parquet, found VARCHAR. Land the file again",
     ):
         lake.features("SELECT row_id, x FROM rows", rows=rows)
 
@@ -384,17 +403,55 @@ def test_a_column_whose_text_reads_otherwise_in_another_file_is_refused_with_the
         )
 
     query = f'SELECT row_id, "{name}" FROM rows'
-    with pytest.raises(DataRejected, match=r"column .* in rows/b.csv: expected BIGINT") as caught:
+    with pytest.raises(DataRejected, match=r"column .* of rows/b.csv: expected BIGINT") as caught:
         lake.features(query, target="1", rows=rows(CSV), hidden=())
     assert f"`{declared}`" in caught.value.detail
     frame = lake.features(query, target="1", rows=rows(FileFormat(format="csv", columns={name: "VARCHAR"})), hidden=())
     assert frame.table[name].to_pylist() == ["007", "A7"]
 
 
+def test_rows_in_quarantine_are_not_read_and_leave_the_others_their_numbers(lake):
+    """A row that is left out is no row of the query or of the labels; each other one keeps its row_id, and all are counted."""
+    first, second = two(lake, ROWS, ROWS).files
+    rows = TableFiles(files=(first, second.model_copy(update={"without": (0, 2)})))
+    whole = lake.features("SELECT row_id, count(*) OVER () AS seen FROM rows", "coalesce(y, 0)", two(lake, ROWS, ROWS))
+    frame = lake.features("SELECT row_id, count(*) OVER () AS seen FROM rows", "coalesce(y, 0)", rows)
+    assert whole.table["row_id"].to_pylist() == [0, 1, 2, 1 << 32, (1 << 32) + 1, (1 << 32) + 2]
+    assert frame.table["row_id"].to_pylist() == [0, 1, 2, (1 << 32) + 1]
+    assert frame.table["seen"].to_pylist() == [4] * 4
+    assert (frame.landed, frame.quarantined, frame.outside) == (4, 2, 0)
+    assert (whole.landed, whole.quarantined) == (6, 0)
+
+
+def test_rows_of_other_days_are_counted_apart(lake):
+    """Where rows carry their dates, those outside of the window are counted, apart from those in quarantine."""
+    table = pa.table({"at": [date(2024, 5, day) for day in (1, 2, 3, 9)], "x": [1, 2, 3, 4]})
+    path, _ = lake.load(parquet(table), "rows/a.parquet", PARQUET, "at")
+    file = TableFile(path=path, day=None, key="rows/a.parquet", without=(1, 3))
+    rows = TableFiles(files=(file,), date_column="at", days=Span(first=date(2024, 5, 1), last=date(2024, 5, 2)))
+    frame = lake.features("SELECT row_id, x FROM rows", "x", rows, hidden=())
+    assert (frame.landed, frame.quarantined, frame.outside) == (1, 2, 1)
+
+
+def test_columns_that_are_ignored_may_differ(lake):
+    """A column that the spec has nobody read is not seen, whatever it is in which file."""
+    rows = two(lake, ROWS, ROWS.set_column(1, "x", pa.array(["1", "2", "3"])))
+    rows = rows.model_copy(update={"ignore": ("X",)})
+    assert lake.features("SELECT * FROM rows", rows=rows).table.column_names == ["row_id", "dt", "target", "id"]
+
+
+def test_values_of_another_type_are_counted_and_their_rows_named(lake):
+    """Of text among numbers the engine says in which rows it stands; a missing value is of every type."""
+    path, profile = lake.load(b"a,b\n1,\nNA,\n,\n-,\n")
+    assert profile.empty == ("b",)
+    assert lake.engine.misfits(path, "a", "BIGINT") == (2, (2, 4))
+
+
 def test_a_column_that_is_missing_in_one_file_is_refused(lake):
     """A file that lacks a column is named."""
     with pytest.raises(
-        DataRejected, match=r"schema: rows/b.parquet lacks column x of table rows \(DOUBLE\), which rows/a.parquet has"
+        DataRejected,
+        match=r"rows/b.parquet lacks column x \(DOUBLE\), which 1 of 2 partitions have, such as rows/a.parquet",
     ):
         lake.features("SELECT row_id, id FROM rows", rows=two(lake, ROWS, ROWS.drop_columns("x")))
 
