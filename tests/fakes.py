@@ -11,6 +11,7 @@ import hashlib
 import itertools
 import threading
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from ratchet.domain.models import ModelFiles, ModelSchema, ModelVersion, files_digest
@@ -57,6 +58,7 @@ class _Version:
     version: str | None
     etag: str
     size: int
+    modified: str
 
 
 class MemoryStore:
@@ -80,6 +82,7 @@ class MemoryStore:
         self._objects: dict[str, list[_Version]] = {}
         self._ids = itertools.count(1)
         self._lock = threading.Lock()
+        self.clock: Callable[[], datetime] = lambda: datetime.now(UTC)
 
     def list(self, uri: str, *, versions: bool = False) -> Iterator[StoredObject]:
         """See ``ports.ObjectStore.list``."""
@@ -89,7 +92,11 @@ class MemoryStore:
         for key, newest in found:
             if newest.data is not None:
                 yield StoredObject(
-                    uri=key, size=newest.size, etag=newest.etag, version=newest.version if versions else None
+                    uri=key,
+                    size=newest.size,
+                    etag=newest.etag,
+                    version=newest.version if versions else None,
+                    modified=newest.modified,
                 )
 
     def get(self, uri: str) -> bytes:
@@ -129,7 +136,7 @@ class MemoryStore:
         """See ``ports.ObjectStore.delete``."""
         self.tripwire("delete", uri)
         if self._uri(uri) in self._objects:
-            self._objects[self._uri(uri)].append(_Version(None, None, "", 0))
+            self._objects[self._uri(uri)].append(_Version(None, None, "", 0, self._now()))
             if not self.versioned:
                 del self._objects[self._uri(uri)]
 
@@ -177,12 +184,19 @@ class MemoryStore:
 
     def _write(self, uri: str, data: bytes) -> None:
         made = _Version(
-            data, f"v{next(self._ids)}" if self.versioned else None, f'"{hashlib.md5(data).hexdigest()}"', len(data)
+            data,
+            f"v{next(self._ids)}" if self.versioned else None,
+            f'"{hashlib.md5(data).hexdigest()}"',
+            len(data),
+            self._now(),
         )
         held = self._objects.setdefault(uri, [])
         if not self.versioned:
             held.clear()
         held.append(made)
+
+    def _now(self) -> str:
+        return self.clock().isoformat(timespec="seconds")
 
     def _uri(self, uri: str) -> str:
         return uri if uri.startswith("s3://") else f"s3://{self.bucket}/{uri}"

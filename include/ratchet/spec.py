@@ -8,12 +8,14 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+import re
 from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import Field, StrictBool, StrictFloat, StrictInt, ValidationError, field_validator, model_validator
 
+from ratchet.domain.completion import names_day
 from ratchet.domain.data_rules import Completion, Drift, Validation
 from ratchet.domain.gates import (
     LOSSES,
@@ -100,6 +102,25 @@ class Table(Record):
         if value.startswith("s3://") and not value.removeprefix("s3://").partition("/")[0]:
             raise ValueError("name a bucket: s3://bucket/prefix/")
         return value if value.endswith("/") else value + "/"
+
+    @model_validator(mode="after")
+    def _marker_of_a_day(self) -> Table:
+        rule = self.completion
+        if rule is None or rule.by == "quiet":
+            return self
+        if "{" in rule.name and not (names_day(rule.name) and isinstance(self.partition, ByPath)):
+            raise ValueError(
+                f"completion.name: {rule.name!r} has a part that stands for nothing here; {{date}}, or {{yyyy}}, {{mm}} and {{dd}}, "
+                "stand for the day, where partition.by is path"
+            )
+        if isinstance(self.partition, ByPath) and not names_day(rule.name):
+            after = re.split(r"\{(?:date|yyyy|mm|dd)\}", self.partition.pattern)[-1]
+            if after and "/" not in after:
+                raise ValueError(
+                    f"completion.name: {rule.name!r} would speak for several days at once, for by pattern {self.partition.pattern!r} they "
+                    f"share a folder; put the day into the name, such as {{date}}.{rule.name.strip('_.')}"
+                )
+        return self
 
 
 class SideTable(Table):
@@ -386,6 +407,12 @@ class PipelineSpec(Record):
         """Return the days of a side table that the night reads: up to the cutoff, never later."""
         whole = self.windows(cutoff).whole
         return Span(first=date.fromordinal(whole.first.toordinal() - table.days_before), last=whole.last)
+
+    def reads(self, cutoff: date) -> dict[str, tuple[Table, Span]]:
+        """Return every table that a night reads, with the days that it reads of it; ``rows`` is the one that is learnt from."""
+        found: dict[str, tuple[Table, Span]] = {"rows": (self.source, self.windows(cutoff).whole)}
+        found.update({name: (table, self.side_span(table, cutoff)) for name, table in self.source.tables.items()})
+        return found
 
 
 def _misfits(spec: PipelineSpec, gate: Gate) -> Iterator[tuple[str, str]]:

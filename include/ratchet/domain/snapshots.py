@@ -47,6 +47,11 @@ class Pin(Record):
         """The object's key without its bucket."""
         return self.uri.removeprefix("s3://").partition("/")[2]
 
+    @property
+    def partition_name(self) -> str:
+        """What is validated and quarantined as one: its day, or its key where the rows carry their dates."""
+        return str(self.day) if self.day else self.key
+
 
 class Snapshot(Record):
     """Everything that a run reads, by table; ``rows`` is the table that is learnt from."""

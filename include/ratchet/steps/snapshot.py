@@ -2,31 +2,27 @@
 
 from __future__ import annotations
 
-import re
-from datetime import date
-from functools import cache
+from datetime import UTC, date, datetime
 from typing import TYPE_CHECKING
 
 from ratchet.domain import layout
 from ratchet.domain.night import SnapshotResult
 from ratchet.domain.snapshots import Pin, Snapshot, difference
-from ratchet.errors import AlreadyExists, ArtifactTampered, DataRejected, NightSkipped, ObjectChanged, ObjectNotFound
+from ratchet.errors import AlreadyExists, ArtifactTampered, DataRejected, NightSkipped, ObjectNotFound
 from ratchet.ports import FileFormat
-from ratchet.spec import ByColumn, ByPath, Table
+from ratchet.spec import ByColumn, Table
+from ratchet.steps import completion, pulls
+from ratchet.steps.listing import listed
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator, Sequence
 
     from ratchet.domain.snapshots import StoredObject
     from ratchet.domain.windows import Span
     from ratchet.steps.context import Context
+    from ratchet.steps.listing import Listed
 
-_ENDINGS = {
-    "parquet": (".parquet", ".pq"),
-    "csv": (".csv", ".csv.gz"),
-    "jsonl": (".jsonl", ".ndjson", ".json", ".jsonl.gz", ".ndjson.gz", ".json.gz"),
-}
-_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
+_OF_A_PARTITION = {"malformed", "schema"}  # what breaks the partition that a file belongs to, and not the night
 
 
 def snapshot(ctx: Context) -> SnapshotResult:
@@ -35,13 +31,17 @@ def snapshot(ctx: Context) -> SnapshotResult:
     Raises:
         ConditionalWritesIgnored: of two nights at once both could write the same record.
         NightSkipped: ``too_few_partitions``.
-        DataRejected: ``stale``, ``incomplete``, ``changed``, ``bad_key``, ``unmatched``, or what reading a new object found.
+        DataRejected: ``incomplete``, ``missing_object``, ``stale``, ``changed``, ``bad_key``, ``unmatched``, ``corrupt``, or what
+            reading a new object found.
     """
     ctx.services.store.probe()
-    previous = _pinned(ctx)
-    if previous is not None and previous.cutoff == ctx.night.request.cutoff and not ctx.night.request.repin:
-        ctx.say(f"pinned before: {previous.digest[:12]}")
-        return _result(previous, previous, reused=True)
+    before = _pinned(ctx)
+    mine = before.get(ctx.night.request.cutoff)
+    if mine is not None and not ctx.night.request.repin:
+        made = _noted(ctx, mine)
+        ctx.say(f"pinned before: {made.digest[:12]}")
+        return _result(made, _newest(ctx, before, apart=True), reused=True)
+    previous = _newest(ctx, before)
     made = _make(ctx, previous)
     _refuse_thin(ctx, made)
     key, manifest = layout.snapshot(ctx.pipeline.name, made.digest), made.model_dump_json(indent=1).encode()
@@ -50,6 +50,11 @@ def snapshot(ctx: Context) -> SnapshotResult:
     except AlreadyExists:  # the same bytes, but they may lie under other version ids by now
         ctx.services.store.put(key, manifest)
     return _result(made, previous, reused=False)
+
+
+def pinned_before(ctx: Context) -> bool:
+    """Say whether this night reads a snapshot that it has made before, whatever lies in the store now."""
+    return not ctx.night.request.repin and ctx.night.request.cutoff in _pinned(ctx)
 
 
 def accept(ctx: Context) -> None:
@@ -93,165 +98,81 @@ def date_column(table: Table) -> str | None:
     return table.partition.column if isinstance(table.partition, ByColumn) else None
 
 
-def _pinned(ctx: Context) -> Snapshot | None:
-    """Return this night's snapshot if it has one, else the newest of an earlier cutoff."""
-    cutoff = ctx.night.request.cutoff
-    found = [
-        day
+def _pinned(ctx: Context) -> dict[date, str]:
+    """Return the digests' places of the nights up to this one that have a snapshot, by cutoff."""
+    notes = {
+        date.fromisoformat(stored.uri.rpartition("/")[2].removesuffix(".json")): stored.uri
         for stored in ctx.services.store.list(layout.pins(ctx.pipeline.name, ctx.pipeline.scope))
-        if (day := date.fromisoformat(stored.uri.rpartition("/")[2].removesuffix(".json"))) <= cutoff
-    ]
-    if not found:
-        return None
-    note = layout.pinned(ctx.pipeline.name, ctx.pipeline.scope, max(found))
+    }
+    return {day: note for day, note in sorted(notes.items()) if day <= ctx.night.request.cutoff}
+
+
+def _newest(ctx: Context, notes: dict[date, str], *, apart: bool = False) -> Snapshot | None:
+    """Return the newest of these snapshots; ``apart`` from this night's own, only to be compared with."""
+    days = [day for day in notes if not (apart and day == ctx.night.request.cutoff)]
+    try:
+        return _noted(ctx, notes[max(days)]) if days else None
+    except ObjectNotFound:
+        if apart:  # it was pruned
+            return None
+        raise
+
+
+def _noted(ctx: Context, note: str) -> Snapshot:
     return _load(ctx, ctx.services.store.get(note).decode())
 
 
 def _make(ctx: Context, previous: Snapshot | None) -> Snapshot:
-    spec, cutoff = ctx.pipeline.spec, ctx.night.request.cutoff
-    window = ctx.windows.whole
-    wanted: dict[str, tuple[Table, Span]] = {"rows": (spec.source, window)}
-    wanted.update({name: (table, spec.side_span(table, cutoff)) for name, table in spec.source.tables.items()})
+    cutoff, now = ctx.night.request.cutoff, datetime.now(UTC)
+    tables, left_out = {}, []
+    for name, (table, span) in ctx.pipeline.spec.reads(cutoff).items():
+        made = listed(ctx, name, table, span)
+        whole = completion.complete(ctx, made, now)
+        pins = list(_pins(ctx, made, whole, previous))
+        whole.check(pins)
+        tables[name] = tuple(sorted(pins, key=lambda pin: (str(pin.day or ""), pin.uri)))
+        without = [*made.left_out, *([f"{whole.left_out} that no manifest names"] if whole.left_out else [])]
+        left_out += [f"{name}: {what}" for what in without]
+        ctx.say(f"{name}: {len(pins)} objects in {span}" + (f"; left out: {', '.join(without)}" if without else ""))
+    return Snapshot(pipeline=ctx.pipeline.name, cutoff=cutoff, window=ctx.windows.whole, tables=tables)
+
+
+def _pins(ctx: Context, made: Listed, whole: completion.Complete, previous: Snapshot | None) -> Iterator[Pin]:
     known = {
         (pin.uri, pin.etag, pin.version): pin for pins in (previous.tables.values() if previous else ()) for pin in pins
     }
-    tables = {}
-    for name, (table, span) in wanted.items():
-        objects = _objects(ctx, name, table, span)
-        tables[name] = tuple(
-            sorted(_pins(ctx, table, span, objects, known), key=lambda pin: (str(pin.day or ""), pin.uri))
-        )
-    return Snapshot(pipeline=spec.name, cutoff=cutoff, window=window, tables=tables)
-
-
-def _objects(ctx: Context, name: str, table: Table, span: Span) -> list[tuple[StoredObject, date | None]]:
-    """List the table's objects with their days, as far as the key tells that they are wanted.
-
-    Raises:
-        DataRejected: ``bad_key``; ``unmatched`` when there are objects, and the spec fits none of them.
-    """
-    below = len(table.uri.removeprefix("s3://").partition("/")[2] if table.uri.startswith("s3://") else table.uri)
-    endings = _ENDINGS[table.format]
-    wanted, matched = [], 0
-    other: list[str] = []  # objects of another ending
-    undated: list[str] = []  # objects whose key does not fit the pattern
-    for stored in ctx.services.store.list(table.uri, versions=True):
-        key = stored.uri.removeprefix("s3://").partition("/")[2]
-        file = key.rpartition("/")[2]
-        if not file or file.startswith(("_", ".")) or "/_temporary/" in key:
-            continue  # folder markers, temporary files and what writers leave beside their data
-        if not file.lower().endswith(endings):
-            other.append(stored.uri)
-            continue
-        if _CONTROL.search(key) or ".." in key.split("/"):
-            raise DataRejected(
-                "bad_key", f"object {stored.uri!r} has a key with control characters or '..'; rename or remove it"
-            )
-        day = None
-        if isinstance(table.partition, ByPath):
-            match = _match(table.partition.pattern, key[below:])
-            if not match:
-                undated.append(stored.uri)
+    new = []
+    for landing in made.landings:
+        for stored in landing.objects:
+            if not whole.reads(stored):
                 continue
-            day = _day(match, stored.uri)
-        matched += 1
-        if day is None or day in span:
-            wanted.append((stored, day))
-    if not matched and (other or undated):
-        raise DataRejected("unmatched", _unmatched(name, table, other, undated))
-    without = [f"{len(found)} {why}" for found, why in ((other, "of another ending"), (undated, "unmatched")) if found]
-    ctx.say(f"{name}: {len(wanted)} objects in {span}" + (f"; left out: {', '.join(without)}" if without else ""))
-    return wanted
+            pin = known.get((stored.uri, stored.etag, stored.version))
+            if pin is None or pin.problem:
+                new.append((stored, landing.day))
+            elif _within(made.span, pin):
+                yield pin if pin.modified else pin.model_copy(update={"modified": stored.modified})
+    yield from (pin for pin in _pulled(ctx, made, new) if _within(made.span, pin))
 
 
-def _unmatched(name: str, table: Table, other: list[str], undated: list[str]) -> str:
-    """Say that the spec fits no object of a table, and what to change."""
-    field = "source" if name == "rows" else f"source.tables.{name}"
-    count = len(other) + len(undated)
-    said = [
-        f"none of the {count} objects under {table.uri} is read"
-        if count > 1
-        else f"{table.uri} has one object, which is not read"
-    ]
-    remedies = []
-    if undated:
-        assert isinstance(table.partition, ByPath)
-        said.append(
-            f"{len(undated)} without {field}.partition.pattern {table.partition.pattern!r} in the key below it, such as {undated[0]!r}"
-        )
-        remedies.append(
-            "write the pattern as the keys have it, or use {by: column, column: …} where only the rows are dated"
-        )
-    if other:
-        said.append(
-            f"{len(other)} not ending in {', '.join(_ENDINGS[table.format])} ({field}.format: {table.format}), such as {other[0]!r}"
-        )
-        remedies.append(f"set {field}.format to what the files are, or land them with such an ending")
-    return "; ".join(said) + ". To mend it, " + "; ".join(remedies)
-
-
-def _pins(
-    ctx: Context,
-    table: Table,
-    span: Span,
-    objects: list[tuple[StoredObject, date | None]],
-    known: Mapping[tuple[str, str, str | None], Pin],
-) -> Iterator[Pin]:
-    new = [(stored, day) for stored, day in objects if (stored.uri, stored.etag, stored.version) not in known]
-    yield from _within(
-        span, (known[s.uri, s.etag, s.version] for s, _ in objects if (s.uri, s.etag, s.version) in known)
-    )
-    try:
-        fetched = ctx.services.store.fetch([(stored, None) for stored, _ in new])
-    except (ObjectChanged, ObjectNotFound) as exc:
-        raise DataRejected(
-            "changed", f"{exc}; it was overwritten or deleted while it was read, run the night again"
-        ) from exc
-    made = []
+def _pulled(ctx: Context, made: Listed, new: Sequence[tuple[StoredObject, date | None]]) -> Iterator[Pin]:
+    """Bring objects here that no night has read yet, and say what they hold."""
+    fetched = pulls.pull(ctx, [stored for stored, _ in new])
     for (stored, day), (path, sha256) in zip(new, fetched, strict=True):
         key = stored.uri.removeprefix("s3://").partition("/")[2]
-        _, profile = ctx.services.engine.load(path, sha256, key, file_format(table), date_column(table))
-        made.append(Pin(**stored.model_dump(), sha256=sha256, day=day, rows=profile.rows, days=profile.days))
-    yield from _within(span, made)
+        facts = {**stored.model_dump(), "sha256": sha256, "day": day}
+        try:
+            _, profile = ctx.services.engine.load(path, sha256, key, file_format(made.table), date_column(made.table))
+        except DataRejected as exc:
+            if made.name != "rows" or exc.reason not in _OF_A_PARTITION:
+                raise
+            yield Pin(**facts, rows=0, problem=str(exc))  # it breaks its partition, which validate decides on
+        else:
+            yield Pin(**facts, rows=profile.rows, days=profile.days)
 
 
-def _within(span: Span, pins: Iterator[Pin] | list[Pin]) -> Iterator[Pin]:
-    """Leave out files of whose rows' own days none is in the span."""
-    return (pin for pin in pins if pin.days is None or any(day in span for day in pin.days))
-
-
-def _match(pattern: str, below: str) -> re.Match[str] | None:
-    """Find the day in the part of a key below the prefix: where a name begins if it can be had there, else anywhere."""
-    text = _regex(pattern)
-    return re.search(f"(?<=/){text}", f"/{below}") or re.search(text, f"/{below}")
-
-
-@cache
-def _regex(pattern: str) -> str:
-    """Return a pattern as a regular expression; a part that stands twice must be the same both times."""
-    parts = {"{yyyy}": ("y", 4), "{mm}": ("m", 2), "{dd}": ("d", 2)}
-    seen = set()
-    text = ""
-    for piece in re.split(r"(\{yyyy\}|\{mm\}|\{dd\})", pattern.replace("{date}", "{yyyy}-{mm}-{dd}")):
-        if piece not in parts:
-            text += re.escape(piece)
-            continue
-        name, digits = parts[piece]
-        text += f"(?P={name})" if name in seen else f"(?P<{name}>[0-9]{{{digits}}})"
-        seen.add(name)
-    before = "(?<![0-9])" if pattern.startswith("{") else ""  # no day is cut out of a longer number
-    after = "(?![0-9])" if pattern.endswith("}") else ""
-    return f"{before}{text}{after}"
-
-
-def _day(match: re.Match[str], uri: str) -> date:
-    text = "{y}-{m}-{d}".format_map(match.groupdict())
-    try:
-        return date.fromisoformat(text)
-    except ValueError as exc:
-        raise DataRejected(
-            "bad_key", f"object {uri!r} names the day {text}, which does not exist; rename or remove it"
-        ) from exc
+def _within(span: Span, pin: Pin) -> bool:
+    """Say whether a file is wanted; not one of whose rows' own days none is in the span."""
+    return pin.days is None or any(day in span for day in pin.days)
 
 
 def _refuse_thin(ctx: Context, made: Snapshot) -> None:

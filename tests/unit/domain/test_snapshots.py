@@ -115,3 +115,49 @@ def test_the_days_of_a_snapshot():
     assert snapshot(
         pin(DAY), pin(WINDOW.first), pin(DAY, uri="s3://lake/t/b.parquet"), pin(None, uri="s3://lake/x")
     ).days == (WINDOW.first, DAY)
+
+
+LATE = WINDOW.last - timedelta(days=2)
+
+
+@pytest.mark.parametrize(
+    ("days", "expected"),
+    [
+        ({"day": LATE}, 3),
+        ({"day": WINDOW.last}, 1),
+        ({"day": WINDOW.last + timedelta(days=1)}, None),
+        ({"day": WINDOW.first - timedelta(days=1)}, None),
+        ({"day": None, "days": (LATE, WINDOW.last)}, 1),
+        ({"day": None, "days": (LATE, WINDOW.last + timedelta(days=1))}, None),
+        ({"day": None, "days": ()}, None),
+    ],
+)
+def test_what_comes_late_is_told_by_how_much(days, expected):
+    """Late is what an earlier night would have read, in days after the first that would have; a few old rows make no file late."""
+    whole = Span(first=WINDOW.first - timedelta(days=2), last=WINDOW.last + timedelta(days=1))
+    came = pin(days.get("day"), "c", uri="s3://lake/t/x.parquet", days=days.get("days"))
+    found = difference(snapshot(pin()), snapshot(pin(), came, window=whole, cutoff=whole.last))
+    assert found.added == ("t/x.parquet",)
+    assert found.late == ({"t/x.parquet": expected} if expected else {})
+
+
+def test_a_correction_is_late_too():
+    """Other bytes of an old day come after the night that has read the first ones."""
+    window = Span(first=WINDOW.first, last=DAY + timedelta(days=1))
+    found = difference(snapshot(pin()), snapshot(pin(content="b"), window=window))
+    assert found.late == {f"t/dt={DAY}/a.parquet": 1}
+
+
+def test_tables_of_two_buckets_do_not_hide_each_other():
+    """Two tables may have objects of the same key; a change of either is told."""
+    side = pin(uri=f"s3://other/t/dt={DAY}/a.parquet", content="c")
+    changed = pin(uri=side.uri, content="d")
+    before, after = snapshot(tables={"rows": (pin(),), "side": (side,)}), {"rows": (pin(),), "side": (changed,)}
+    assert difference(before, snapshot(tables=after)).corrected == (f"t/dt={DAY}/a.parquet",)
+
+
+def test_rows_given_back_are_told_by_their_partition():
+    """A release that the snapshot before did not know is named by its partition; one that it knew is not told again."""
+    before, after = snapshot(pin(), releases=("a",)), snapshot(pin(), releases=("a", "b"))
+    assert before.digest != snapshot(pin()).digest
+    assert difference(before, after, {"a": "x", "b": str(DAY)}).released == (str(DAY),)

@@ -7,7 +7,7 @@ from datetime import timedelta
 import pytest
 from small_world import FIRST, NIGHT, World, partition
 
-from ratchet.steps.snapshot import _match
+from ratchet.steps.listing import match
 
 DAY = timedelta(days=1)
 
@@ -32,8 +32,8 @@ DAY = timedelta(days=1)
 )
 def test_a_pattern_finds_the_day_anywhere_below_the_prefix(pattern, below, day):
     """The day is found where a name begins or within one, never inside a longer number, and a part that stands twice agrees."""
-    match = _match(pattern, below)
-    assert (match and "{y}-{m}-{d}".format_map(match.groupdict())) == day
+    found = match(pattern, below)
+    assert (found and "{y}-{m}-{d}".format_map(found.groupdict())) == day
 
 
 def flat(folder) -> World:
