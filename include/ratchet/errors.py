@@ -14,6 +14,7 @@
     │   ├── ServiceRefused         wrong credentials or address; never retried
     │   ├── ObjectNotFound         nothing is stored under that key
     │   ├── ObjectChanged          the object is not the one that was pinned
+    │   ├── ObjectCorrupt          its bytes are not those that were stored
     │   └── AlreadyExists          a conditional put lost
     └── IntegrityError             a record cannot be trusted; never retried   exit 1
         ├── LedgerBroken           the chain of ledger entries does not hold
@@ -160,6 +161,20 @@ class ObjectChanged(ServiceError):
     def __init__(self, uri: str, expected: str, found: str) -> None:
         self.uri = uri
         RatchetError.__init__(self, f"{uri} has changed since it was pinned: expected {expected}, found {found}")
+
+
+class ObjectCorrupt(ServiceError):
+    """The object under the key is the one that was pinned, and yet its bytes are not those that were stored."""
+
+    retryable = False
+
+    def __init__(self, uri: str, expected: str, found: str, remedy: str = "") -> None:
+        self.uri = uri
+        RatchetError.__init__(
+            self,
+            f"{uri} is damaged: expected {expected}, found {found}, also when it was pulled again. Its bytes were not used. "
+            f"{remedy or 'Restore it in the object store, or land it again'}",
+        )
 
 
 class AlreadyExists(ServiceError):
