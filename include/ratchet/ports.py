@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from ratchet.domain.ledger import LedgerEntry
     from ratchet.domain.night import Night
     from ratchet.domain.retention import TrackedRun
+    from ratchet.domain.summaries import FileSummary
     from ratchet.domain.validation import BrokenRow, ValidationReport
     from ratchet.spec import Pipeline
 
@@ -145,6 +146,17 @@ class FeatureFrame(Record):
     outside: int = 0
 
 
+class SummaryPlan(Record):
+    """What a file is asked, so that it can be compared with others without reading it again."""
+
+    date_column: str | None  # which dates the rows, where the file is not dated by its path
+    target: str  # SQL expression
+    regression: bool
+    key: tuple[str, ...] = ()  # columns that name a row; none: all
+    event_time: str | None = None
+    event_slack_hours: float = 0.0
+
+
 class Engine(Protocol):
     """Reads tables and runs the features query."""
 
@@ -159,6 +171,13 @@ class Engine(Protocol):
 
     def misfits(self, path: Path, column: str, kind: str) -> tuple[int, tuple[int, ...]]:
         """Count the values of a column of a readable file that are not of a type, and name the first rows, from 1."""
+
+    def summaries(self, files: Sequence[TableFile], plan: SummaryPlan) -> Sequence[FileSummary]:
+        """Summarise files of the source day by day; the same file gives the same summary, bit for bit.
+
+        Raises:
+            DataRejected: ``corrupt`` when a file cannot be read, ``resource`` when memory or disk runs out.
+        """
 
     def features(self, query: FeatureQuery) -> FeatureFrame:
         """Run the features query.

@@ -15,7 +15,7 @@ import re
 import threading
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from ratchet.adapters import duck_files
+from ratchet.adapters import duck_files, duck_summary
 from ratchet.adapters.duck_sql import (
     NotOneSelect,
     connect,
@@ -39,7 +39,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
-    from ratchet.ports import FeatureQuery, FileFormat, TableFile, TableFiles
+    from ratchet.domain.summaries import FileSummary
+    from ratchet.ports import FeatureQuery, FileFormat, SummaryPlan, TableFile, TableFiles
     from ratchet.spec import Pipeline
 
 _LAYOUT = 3  # of the converted files and their profiles; another number converts anew
@@ -117,6 +118,22 @@ class DuckEngine:
             if self._con is None:
                 self._con = connect(self._spill, self._memory_limit, self._threads)
             return self._con.cursor()
+
+    def summaries(self, files: Sequence[TableFile], plan: SummaryPlan) -> Sequence[FileSummary]:
+        """See ``ports.Engine.summaries``."""
+        import duckdb
+
+        with connect(self._spill, self._memory_limit, threads=1) as con:
+            _shut(con, [file.path for file in files])
+            made = []
+            for file in files:
+                try:
+                    made.append(duck_summary.summarise(con, file, plan))
+                except duckdb.Error as exc:
+                    if lacks_room(exc):
+                        raise duck_files.no_room(file.key, exc) from exc
+                    raise duck_files.corrupt(file.key, first_line(exc)) from exc
+        return made
 
     def features(self, query: FeatureQuery) -> FeatureFrame:
         """See ``ports.Engine.features``.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from itertools import pairwise
 from math import ceil, exp, isfinite, log, log1p, sqrt
-from statistics import fmean, stdev
+from statistics import fmean, median, stdev
 from typing import TYPE_CHECKING, NamedTuple
 
 from ratchet.domain.records import Record
@@ -221,3 +221,11 @@ def lower_and_upper(values: Sequence[float], confidence: float) -> tuple[float, 
     spread = sqrt(sum((v - mean) * (v - mean) for v in values) / (n - 1))
     reach = float(stdtrit(n - 1, confidence)) * spread / sqrt(n)
     return mean, mean - reach, mean + reach
+
+
+def robust_spread(values: Sequence[float]) -> float:
+    """Return the standard deviation of a normal distribution as spread out as the middle half of ``values``; 0 of none."""
+    if not len(values):
+        return 0.0
+    middle = median(values)
+    return 1.4826 * median(abs(value - middle) for value in values)
