@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
@@ -77,6 +78,19 @@ def test_a_prefix_is_listed_in_order(store, versions):
     assert [o.uri for o in found] == [f"s3://{store.bucket}/{key}" for key in ("p/a", "p/b", "p/c/d")]
     assert [o.size for o in found] == [18, 3, 5]
     assert all((o.version is not None) is versions for o in found)
+
+
+@pytest.mark.parametrize("versions", [False, True])
+def test_what_is_listed_says_when_it_was_written(store, versions):
+    """Each object carries when the store took it, in UTC and to the second, and an overwrite moves that on."""
+    before = datetime.now(UTC).replace(microsecond=0)
+    store.put("p/a", b"x")
+    (first,) = store.list("p/", versions=versions)
+    store.put("p/a", b"y")
+    (second,) = store.list("p/", versions=versions)
+    taken = [datetime.fromisoformat(found.modified) for found in (first, second)]
+    assert before <= taken[0] <= taken[1] <= datetime.now(UTC)
+    assert {moment.utcoffset() for moment in taken} == {timedelta(0)}
 
 
 @pytest.mark.parametrize("versions", [False, True])

@@ -54,6 +54,14 @@ def test_more_keys_than_a_page_holds(s3):
         assert [o.uri.rpartition(f"{s3.bucket}/")[2] for o in s3.list("many/", versions=versions)] == keys
 
 
+@pytest.mark.parametrize("versions", [False, True])
+@pytest.mark.parametrize("fault", ["cut", 503, "drop"])
+def test_a_listing_that_breaks_off_is_asked_for_again(behind, s3_proxy, fault, versions):
+    """Half a page of a listing is never taken for the whole, and no key is missed or told twice."""
+    s3_proxy.fault = once(fault)
+    assert [found.size for found in behind.list("", versions=versions)] == [len(BODY)]
+
+
 def test_a_body_that_breaks_off_is_read_again(behind, s3_proxy):
     """Half a body is never taken for the whole: the read is tried again, and nothing half is left in the cache."""
     found = pinned(behind)

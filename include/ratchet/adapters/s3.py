@@ -10,7 +10,7 @@ import time
 import uuid
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -29,7 +29,7 @@ from ratchet.errors import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
 T = TypeVar("T")
 
@@ -85,21 +85,46 @@ class S3Store:
         bucket, prefix = self._split(uri)
         operation, field = ("list_object_versions", "Versions") if versions else ("list_objects_v2", "Contents")
         try:
-            with _translated(uri, f"listing {self._uri(bucket, prefix)}"):
-                for page in self.client.get_paginator(operation).paginate(Bucket=bucket, Prefix=prefix):
-                    for item in page.get(field, ()):
-                        if versions and not item["IsLatest"]:
-                            continue
-                        version = item.get("VersionId")
-                        yield StoredObject(
-                            uri=self._uri(bucket, item["Key"]),
-                            size=item["Size"],
-                            etag=item["ETag"],
-                            version=None if version in {None, "null"} else version,
-                        )
+            for page in self._pages(operation, bucket, prefix):
+                for item in page.get(field, ()):
+                    if versions and not item["IsLatest"]:
+                        continue
+                    version = item.get("VersionId")
+                    yield StoredObject(
+                        uri=self._uri(bucket, item["Key"]),
+                        size=item["Size"],
+                        etag=item["ETag"],
+                        version=None if version in {None, "null"} else version,
+                        modified=item["LastModified"].astimezone(UTC).isoformat(timespec="seconds"),
+                    )
         except ObjectNotFound as exc:
             if bucket != self.bucket:  # ours is made by the first write
                 raise ObjectNotFound(f"bucket s3://{bucket}") from exc
+
+    def _pages(self, operation: str, bucket: str, prefix: str) -> Iterator[Mapping[str, Any]]:
+        """Yield the pages of a listing; boto3's paginator would not ask again for one that breaks off half-way."""
+        uri = self._uri(bucket, prefix)
+        after: dict[str, str] = {}
+        while True:
+            ask = partial(getattr(self.client, operation), Bucket=bucket, Prefix=prefix, **after)
+            page = self._whole(uri, ask, doing=f"listing {uri}")
+            yield page
+            if not page.get("IsTruncated"):
+                return
+            before = after
+            after = {
+                asked: page[told]
+                for asked, told in (
+                    ("ContinuationToken", "NextContinuationToken"),
+                    ("KeyMarker", "NextKeyMarker"),
+                    ("VersionIdMarker", "NextVersionIdMarker"),
+                )
+                if page.get(told)
+            }
+            if after in ({}, before):
+                raise ServiceError(
+                    "object store", f"listing {uri}", "it says that there is more, and gives the same page"
+                )
 
     def get(self, uri: str) -> bytes:
         """See ``ports.ObjectStore.get``."""
@@ -184,7 +209,7 @@ class S3Store:
         return self.cache / "objects" / sha
 
     def _note(self, found: StoredObject) -> Path:
-        return self.cache / "seen" / digest(found.model_dump())
+        return self.cache / "seen" / digest(found.model_dump(exclude={"modified"}))
 
     def _seen(self, found: StoredObject) -> str | None:
         """Return the sha256 of an object version that was pulled before; versions and ETags do not change their bytes."""
@@ -220,14 +245,14 @@ class S3Store:
 
         return self._whole(found.uri, read, found)
 
-    def _whole(self, uri: str, read: Callable[[], T], found: StoredObject | None = None) -> T:
+    def _whole(self, uri: str, read: Callable[[], T], found: StoredObject | None = None, doing: str = "") -> T:
         """Read a body, and again when it breaks off half-way: botocore retries requests, not bodies."""
         from botocore.exceptions import BotoCoreError
         from urllib3.exceptions import HTTPError  # noqa: PLC0415
 
         for tries in range(1, _TRIES + 1):
             try:
-                with _translated(uri, f"reading {uri}", found):
+                with _translated(uri, doing or f"reading {uri}", found):
                     return read()
             except (ServiceError, ArtifactTampered) as exc:
                 broken = isinstance(exc.__cause__, BotoCoreError | HTTPError | OSError) or isinstance(
