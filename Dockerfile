@@ -30,7 +30,10 @@ COPY --from=build /opt/ministack /opt/ministack
 COPY include /app/include
 COPY dags /app/dags
 COPY plugins /app/plugins
-ENV PATH=/opt/ratchet/bin:$PATH \
+# `docker build --build-arg RATCHET_COMMIT="$(git rev-parse HEAD)"`: what each night records as the code that it ran.
+ARG RATCHET_COMMIT=""
+ENV RATCHET_COMMIT=$RATCHET_COMMIT \
+    PATH=/opt/ratchet/bin:$PATH \
     PYTHONPATH=/app/include \
     PYTHONUNBUFFERED=1 \
     RATCHET_HOME=/app/include \
