@@ -16,7 +16,7 @@ from ratchet.domain.case import CaseForPromotion, MetricValue
 from ratchet.domain.gates import LOSSES
 from ratchet.domain.night import EvaluateResult
 from ratchet.errors import NightSkipped
-from ratchet.steps import frames
+from ratchet.steps import drift, frames
 from ratchet.steps.champion import problem_of
 from ratchet.steps.measures import Common, Scored, measures, values_of
 from ratchet.steps.recorded import recorded
@@ -48,6 +48,7 @@ def _evaluate(ctx: Context) -> EvaluateResult:
             "empty_holdout", f"no labelled row in the hold-out {holdout}; nothing can be decided without one"
         )
     challenger = Scored(ctx, files, table)
+    drift.keep_reference(ctx, frame, files)
     champion, problem = _champion(ctx, night.score.champion)
     metrics = {name: MetricValue(value=value, rows=table.num_rows) for name, value in challenger.metrics.items()}
     metrics.update(_slices(ctx, challenger))
@@ -58,6 +59,7 @@ def _evaluate(ctx: Context) -> EvaluateResult:
         champion_problem=problem,
         paired={loss: common.paired(loss) for loss in LOSSES[spec.target.task]} if common else {},
         trial=gather(ctx) if problem is None else None,
+        findings=night.findings,
         **measures(ctx, frame, challenger, common),
     )
     unseen = champion.table.num_rows if champion else 0
