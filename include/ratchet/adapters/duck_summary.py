@@ -64,7 +64,8 @@ def _open(con: Any, file: TableFile, plan: SummaryPlan) -> dict[str, str]:
         for name, kind, *_ in con.execute(f"DESCRIBE SELECT * EXCLUDE (file_row_number) FROM {table}").fetchall()
     }
     day = day_of(plan.date_column, found, file.key) if plan.date_column else f"DATE '{file.day}'"
-    columns = {name: kind for name, kind in found.items() if name.lower() not in {"dt", "row_id"}}
+    hidden = {"dt", "row_id", *(name.lower() for name in plan.ignore)}
+    columns = {name: kind for name, kind in found.items() if name.lower() not in hidden}
     shown = ", ".join(identifier(name) for name in columns)
     left_out = f" WHERE file_row_number NOT IN ({', '.join(map(str, file.without))})" if file.without else ""
     con.execute(

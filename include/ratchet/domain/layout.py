@@ -60,9 +60,19 @@ def releases(pipeline: str) -> str:
     return f"releases/{pipeline}/"
 
 
-def reference_profile(pipeline: str, artifact_digest: str) -> str:
-    """Key of the distributions that a model was trained on, against which fresh data is held."""
-    return f"profiles/{pipeline}/{artifact_digest}.json"
+def summary(pipeline: str, plan: str, content: str) -> str:
+    """Key of what one source file was found to hold; ``plan`` is the digest of what it was asked."""
+    return f"summaries/{pipeline}/{plan[:16]}/{content}.json"
+
+
+def reference_profile(pipeline: str, cutoff: date, artifact_digest: str) -> str:
+    """Key of the distributions that a night's model was trained on, against which fresh data is held."""
+    return f"profiles/{pipeline}/{cutoff}/{artifact_digest}.json"
+
+
+def fresh_counts(pipeline: str, cutoff: date, artifact_digest: str) -> str:
+    """Key of the same of the days that have come since that model was made."""
+    return f"profiles/{pipeline}/{cutoff}/{artifact_digest}-fresh.json"
 
 
 def scores(pipeline: str, day: date, version: int) -> str:
@@ -138,7 +148,12 @@ def report(pipeline: str, cutoff: date, run: str) -> str:
 
 def alert(pipeline: str, cutoff: date, kind: str) -> str:
     """Key of one alert of a night; a night tells of one kind once."""
-    return f"alerts/{pipeline}/{cutoff}-{kind}.json"
+    return f"{alerts(pipeline)}{cutoff}-{kind}.json"
+
+
+def alerts(pipeline: str) -> str:
+    """Prefix of all alerts."""
+    return f"alerts/{pipeline}/"
 
 
 def probes(day: date) -> str:

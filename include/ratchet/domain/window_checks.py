@@ -56,11 +56,11 @@ def findings(parts: Sequence[Part], days: Windows, fresh: frozenset[date], check
         by_day.setdefault(part.summary.day, []).append(part.summary)
     found: list[Finding] = []
     for day, history in compared(sorted(by_day), days, fresh, checks):
-        if _looked_at(checks.volume.action, day, fresh):
+        if looked_at(checks.volume.action, day, fresh):
             found += _volume(day, by_day, history, checks)
-        if _looked_at(checks.nulls.action, day, fresh):
+        if looked_at(checks.nulls.action, day, fresh):
             found += missing_values(day, _shares(by_day[day]), [_shares(by_day[d]) for d in history], checks, "column")
-        if _looked_at(checks.labels.action, day, fresh):
+        if looked_at(checks.labels.action, day, fresh):
             found += _labels(day, by_day[day], [by_day[d] for d in history], checks)
     return (*found, *duplicates(parts, fresh, checks), *overlap(parts, days, checks))
 
@@ -68,7 +68,7 @@ def findings(parts: Sequence[Part], days: Windows, fresh: frozenset[date], check
 def compared(
     there: Sequence[date], days: Windows, fresh: frozenset[date], checks: WindowChecks
 ) -> list[tuple[date, list[date]]]:
-    """Return each day that is looked at, with the days that it is held against: those before the hold-out."""
+    """Return each day that is compared tonight, with the days that it is held against: those before the hold-out."""
     before = [day for day in there if day < days.holdout.first]
     found = []
     for day in there:
@@ -80,7 +80,8 @@ def compared(
     return found
 
 
-def _looked_at(action: str, day: date, fresh: frozenset[date]) -> bool:
+def looked_at(action: str, day: date, fresh: frozenset[date]) -> bool:
+    """Say whether a check looks at a day tonight: it warns once, and holds as long as the day is compared."""
     return action != "off" and (action != "warn" or day in fresh)
 
 
