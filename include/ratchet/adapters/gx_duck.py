@@ -33,9 +33,10 @@ _COPIED = 64 << 20  # bytes of Parquet that are read once into a table; larger b
 class Backend:
     """The parts of GX that we build on."""
 
-    on_duckdb: Callable[[Session], Any]  # a validator of the batch that a session holds
+    on_duckdb: Callable[..., Any]  # a validator of the batch that a session holds
     on_pandas: Callable[[Any], Any]  # a validator of a data frame
     configuration: Callable[..., Any]
+    metric: Callable[..., Any]
     implementation: Callable[[str], Any]
     names: Callable[[], list[str]]
     suite_result: Callable[..., Any]
@@ -46,20 +47,39 @@ class Backend:
 def backend() -> Backend:
     """Import GX and make the classes."""
     os.environ.setdefault("GX_ANALYTICS_ENABLED", "false")
+    import sqlalchemy as sa  # noqa: PLC0415
     from great_expectations.core import ExpectationSuiteValidationResult, ExpectationValidationResult
     from great_expectations.core.batch import Batch
     from great_expectations.execution_engine import PandasExecutionEngine, SqlAlchemyExecutionEngine
     from great_expectations.execution_engine.sqlalchemy_batch_data import SqlAlchemyBatchData
     from great_expectations.expectations import registry
     from great_expectations.expectations.expectation_configuration import ExpectationConfiguration
+    from great_expectations.validator.metric_configuration import MetricConfiguration
     from great_expectations.validator.validator import Validator
 
     class DuckDBExecutionEngine(SqlAlchemyExecutionEngine):  # type: ignore[misc]  # GX is untyped
-        """GX's SQL engine on one connection that stays open."""
+        """GX's SQL engine on one connection that stays open.
 
-        def __init__(self, connection: Any) -> None:
-            super().__init__(engine=connection.engine, create_temp_table=False)
-            self._connection = connection
+        Args:
+            session: owns it.
+            table: holds the batch.
+            keep: turns a query into one that keeps what it finds in DuckDB, and GX is told that nothing was found; or returns
+                None to leave it as it is.
+        """
+
+        def __init__(self, session: Session, table: str, keep: Callable[[Any], Any] | None) -> None:
+            super().__init__(engine=session.connection.engine, create_temp_table=False)
+            self._connection = session.connection
+            self._keep = keep
+            self.session = session
+            self.table = table
+
+        def execute_query(self, query: Any) -> Any:
+            kept = self._keep(query) if self._keep else None
+            if kept is None:
+                return super().execute_query(query)
+            super().execute_query(kept)
+            return super().execute_query(sa.text("SELECT 1 WHERE false"))
 
         @contextmanager
         def get_connection(self) -> Iterator[Any]:
@@ -74,9 +94,9 @@ def backend() -> Backend:
         def _determine_progress_bars(self) -> bool:
             return False
 
-    def on_duckdb(session: Session) -> Any:
-        engine = DuckDBExecutionEngine(session.connection)
-        data = SqlAlchemyBatchData(execution_engine=engine, table_name=BATCH, create_temp_table=False)
+    def on_duckdb(session: Session, table: str = BATCH, keep: Callable[[Any], Any] | None = None) -> Any:
+        engine = DuckDBExecutionEngine(session, table, keep)
+        data = SqlAlchemyBatchData(execution_engine=engine, table_name=table, create_temp_table=False)
         return QuietValidator(execution_engine=engine, batches=[Batch(data=data)])
 
     def on_pandas(frame: Any) -> Any:
@@ -86,10 +106,12 @@ def backend() -> Backend:
     logging.getLogger("great_expectations").setLevel(logging.CRITICAL)
     _add_types(DuckDBExecutionEngine)
     _add_patterns(DuckDBExecutionEngine)
+    _add_uniqueness(DuckDBExecutionEngine)
     return Backend(
         on_duckdb=on_duckdb,
         on_pandas=on_pandas,
         configuration=ExpectationConfiguration,
+        metric=MetricConfiguration,
         implementation=registry.get_expectation_impl,
         names=registry.list_registered_expectation_implementations,
         suite_result=ExpectationSuiteValidationResult,
@@ -112,7 +134,7 @@ class Session:
 
     def hold(self, files: Sequence[Path]) -> tuple[int, dict[str, int]]:
         """Make Parquet files the batch; return its rows and, by column, how many values are not null."""
-        self.connection.rollback()  # what the batch before left open
+        self.rollback()  # what the batch before left open
         kind = "TABLE" if sum(file.stat().st_size for file in files) <= _COPIED else "VIEW"
         for (old,) in self.duck.execute(
             f"SELECT table_type FROM information_schema.tables WHERE table_name = '{BATCH}'"
@@ -123,6 +145,10 @@ class Session:
         names = [name for name, *_ in self.duck.execute(f"DESCRIBE {BATCH}").fetchall()]
         rows, *counts = self.duck.execute(f"SELECT count(*), count(COLUMNS(*)) FROM {BATCH}").fetchall()[0]
         return rows, dict(zip(names, counts, strict=True))
+
+    def rollback(self) -> None:
+        """End what a failed query has left open."""
+        self.connection.rollback()
 
     @contextmanager
     def limit(self, seconds: float) -> Iterator[None]:
@@ -149,7 +175,7 @@ def _add_types(engine: Any) -> None:
         return made()
 
     def types(cls: Any, execution_engine: Any, **_given: Any) -> list[dict[str, Any]]:  # noqa: ARG001  GX names it
-        rows = execution_engine.execute_query(sa.text(f"DESCRIBE {BATCH}")).fetchall()
+        rows = execution_engine.session.duck.execute(f"DESCRIBE {execution_engine.table}").fetchall()
         return [{"name": name, "type": typed(kind), "primary_key": False} for name, kind, *_ in rows]
 
     class DuckDBColumnTypes(TableMetricProvider):  # type: ignore[misc]  # GX is untyped
@@ -193,3 +219,45 @@ def _add_patterns(engine: Any) -> None:
     for pattern in ("Regex", "RegexList", "LikePattern", "LikePatternList"):
         add(getattr(known, f"ColumnValuesMatch{pattern}"), negated=False)
         add(getattr(known, f"ColumnValuesNotMatch{pattern}"), negated=True)
+
+
+def _add_uniqueness(engine: Any) -> None:
+    """Find doubled values and keys by a set of those that occur twice; GX sorts the batch by a window function.
+
+    It also loses keys with a NULL, by a join. As on pandas, NULLs are equal here; ``ignore_row_if`` says which keys count.
+    """
+    import sqlalchemy as sa  # noqa: PLC0415
+    from great_expectations.expectations.metrics.map_metric_provider import (
+        ColumnMapMetricProvider,
+        MulticolumnMapMetricProvider,
+        column_condition_partial,
+        is_sqlalchemy_metric_selectable,
+        multicolumn_condition_partial,
+    )
+
+    def once(columns: list[Any], table: Any) -> Any:
+        source = table.subquery() if isinstance(table, sa.Select) else table
+        doubled = sa.select(sa.func.row(*columns)).select_from(source).group_by(*columns).having(sa.func.count() > 1)
+        return sa.func.row(*columns).not_in(doubled)
+
+    def value_once(cls: Any, column: Any, _table: Any, **_given: Any) -> Any:  # noqa: ARG001  GX names it
+        return once([sa.column(column.name)], _table)
+
+    def key_once(cls: Any, column_list: Any, _table: Any, **_given: Any) -> Any:  # noqa: ARG001  GX names it
+        return once(column_list, _table)
+
+    class DuckDBUnique(ColumnMapMetricProvider):  # type: ignore[misc]  # GX is untyped
+        condition_metric_name = "column_values.unique"
+
+        _duckdb = column_condition_partial(engine=engine)(value_once)
+
+    class DuckDBCompoundUnique(MulticolumnMapMetricProvider):  # type: ignore[misc]  # GX is untyped
+        condition_metric_name = "compound_columns.unique"
+        condition_domain_keys = (
+            "batch_id", "table", "column_list", "row_condition", "condition_parser", "ignore_row_if",
+        )  # fmt: skip
+
+        _duckdb = multicolumn_condition_partial(engine=engine)(key_once)
+
+    # GX takes a condition of these names for one that brings its own FROM.
+    is_sqlalchemy_metric_selectable.SQLALCHEMY_SELECTABLE_METRICS -= {"column_values.unique", "compound_columns.unique"}
