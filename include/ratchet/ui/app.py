@@ -19,6 +19,7 @@ from ratchet.domain import layout
 from ratchet.errors import ObjectNotFound, RatchetError, UsageError
 from ratchet.spec import default_home, load_pipeline, pipeline_names
 from ratchet.steps.history import nights
+from ratchet.ui.data import look_at_data
 from ratchet.ui.overview import LATEST, look, newest_judged, overview
 
 if TYPE_CHECKING:
@@ -67,6 +68,14 @@ def pipeline(request: Request, dag_id: Name) -> HTMLResponse:
         latest=LATEST,
         figures=_figures(found, dag_id),
     )
+
+
+@app.get("/pipelines/{dag_id}/data", dependencies=[may_read])
+def data(request: Request, dag_id: Name) -> HTMLResponse:
+    """Show what one pipeline's newest night has read, and what was left out of it."""
+    if dag_id not in pipeline_names(default_home()):
+        raise HTTPException(404, f"{dag_id} is a DAG, but no pipeline of Ratchet.")
+    return _page("data.html", request, found=look_at_data(services(), dag_id))
 
 
 @app.get("/reports/{dag_id}/{cutoff}/{run}.html", dependencies=[may_read])

@@ -178,3 +178,70 @@ def test_missing_settings_tell_no_secrets(client, pages, monkeypatch):
     page = client.get("/")
     assert page.status_code == 503
     assert "secret" not in page.text
+
+
+def with_data(client, **left_out):
+    """Store a night that has read three days, and the manifest of its snapshot."""
+    from ratchet.domain.findings import Finding
+    from ratchet.domain.night import SnapshotResult, ValidateResult
+    from ratchet.domain.snapshots import Pin, Snapshot, SnapshotDiff
+    from ratchet.domain.windows import Span
+
+    days = [date(2013, 6, d) for d in (1, 2, 3)]
+    pins = tuple(
+        Pin(
+            uri=f"s3://lake/dt={day}/<a>.csv",
+            size=9,
+            etag="e",
+            version=None,
+            sha256=str(day.day) * 64,
+            day=day,
+            rows=rows,
+        )
+        for day, rows in zip(days, (900, 450, 880), strict=True)
+    )
+    snapshot = Snapshot(
+        pipeline="flight_delay", cutoff=days[-1], window=Span(first=days[0], last=days[-1]), tables={"rows": pins}
+    )
+    late = SnapshotDiff(previous=None, late={pins[0].key: 2})
+    night = Night(
+        request=NightRequest(pipeline="flight_delay", cutoff=days[-1]),
+        snapshot=SnapshotResult(
+            digest=snapshot.digest, partitions=3, objects=3, bytes=27, rows=2230, difference=late, reused=False
+        ),
+        validate_=ValidateResult(
+            checked=1, cached=2, warnings=(), docs="data_docs/flight_delay/abcdef01/0123.html", rows=2230,
+            findings=(Finding(kind="volume", action="warn", subject="2013-06-02", words="450 rows where <900> are usual"),), **left_out,
+        ),
+    )  # fmt: skip
+    client.objects[f"snapshots/flight_delay/{snapshot.digest}.json"] = snapshot.model_dump_json().encode()
+    client.objects["nights/flight_delay/2013-06-03/def.json"] = night.model_dump_json().encode()
+
+
+def test_the_data_of_a_pipeline(client):
+    """Each partition of the newest snapshot stands there with what was left out of it, why, how late it came, and its Data Docs."""
+    from ratchet.domain.quarantine import QuarantinedPartition, QuarantinedRows
+
+    whole = QuarantinedPartition(partition="2013-06-02", objects=(), rows=450, reasons=("too few rows",))
+    single = QuarantinedRows(
+        partition="2013-06-03", content="c", objects=(), rows=7, reasons=("distance below zero",), kept="k"
+    )
+    with_data(client, quarantined=(whole,), quarantined_rows=(single,))
+    page = client.get("/pipelines/flight_delay/data").text
+    for words in (
+        "too few rows",
+        "distance below zero",
+        ">7</span>",
+        ">all</span>",
+        "2 days late",
+        "where &lt;900&gt; are usual",
+    ):
+        assert words in page
+    assert page.count("Data Docs</a>") == 3
+    assert '<i class="whole"' in page
+
+
+def test_data_that_was_never_read(client):
+    """Before any night has validated anything the page says so, and a DAG that is no pipeline is not found."""
+    assert "No night has validated any data yet." in client.get("/pipelines/flight_delay/data").text
+    assert client.get("/pipelines/other/data").status_code == 404
