@@ -400,7 +400,7 @@ class MemoryRegistry:
 
 
 class SmallValidator:
-    """Fulfils ``ports.Validator`` for two kinds of expectation: values in a range, and one that cannot be checked."""
+    """Fulfils ``ports.Validator`` for values and row counts in a range; no other expectation can be checked."""
 
     def __init__(self) -> None:
         self.batches = 0
@@ -419,8 +419,10 @@ class SmallValidator:
 
     version = "small"
 
-    def broken_rows(self, files, suite, expectations):
-        """Name the rows whose value lies outside of its bounds."""
+    def broken_rows(
+        self, files: Sequence[Path], suite: Mapping[str, Any], expectations: Sequence[int]
+    ) -> Sequence[BrokenRow]:
+        """See ``ports.Validator.broken_rows``."""
         import pyarrow.parquet as pq
 
         found: dict[tuple[int, int], list[int]] = {}
@@ -448,13 +450,17 @@ class SmallValidator:
             "severity": given.get("severity", "critical"),
             "expected": str(kwargs),
         }
+        if kind == "expect_table_row_count_to_be_between":
+            within = kwargs["min_value"] <= table.num_rows <= kwargs["max_value"]
+            return ExpectationResult(**facts, success=within, observed=str(table.num_rows))
         if kind != "expect_column_values_to_be_between":
             return ExpectationResult(**facts, success=False, observed="", error="it could not be computed")
         values = table[kwargs["column"]].drop_null()
         bad = pc.sum(pc.or_(pc.less(values, kwargs["min_value"]), pc.greater(values, kwargs["max_value"]))).as_py() or 0
         return ExpectationResult(
-            **facts, success=not bad, observed=f"{bad} outside", unexpected_count=bad, vacuous=len(values) == 0
-        )
+            **facts, success=not bad, observed=f"{bad} outside", unexpected_count=bad, vacuous=len(values) == 0,
+            rowwise=bool(bad),
+        )  # fmt: skip
 
 
 class PlainReporter:

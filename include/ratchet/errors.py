@@ -19,6 +19,7 @@
     └── IntegrityError             a record cannot be trusted; never retried   exit 1
         ├── LedgerBroken           the chain of ledger entries does not hold
         ├── ArtifactTampered       a model's bytes are not those recorded
+        ├── RowsUnaccounted        landed rows are found nowhere, or counted twice
         └── ConditionalWritesIgnored  the store lets two writers win
 
 Constructors take facts and own their wording. Each message says what, where, expected and found, and what to do.
@@ -212,6 +213,16 @@ class ArtifactTampered(IntegrityError):
         super().__init__(
             f"{what}: its sha256 is {found}, recorded was {expected}. It was not loaded. Restore the artifact, "
             "or roll back to a version whose artifact is whole."
+        )
+
+
+class RowsUnaccounted(IntegrityError):
+    """Of the rows that have landed some are found nowhere, or counted twice."""
+
+    def __init__(self, pipeline: str, why: str, account: str) -> None:
+        super().__init__(
+            f"{pipeline}: {why}; the account is {account}. No model was logged. Nothing that was counted so can be trusted: clear "
+            "RATCHET_CACHE and run the night again, and if it says the same, report it with the night's record"
         )
 
 

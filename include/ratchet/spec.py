@@ -90,9 +90,20 @@ class Table(Record):
     columns: dict[str, str] = Field({}, description="Column → DuckDB type, for CSV and JSON Lines; others are sniffed.")
     null_values: tuple[str, ...] = Field(("",), description="Texts that mean null, for CSV.")
     delimiter: str = Field(",", min_length=1, max_length=1, description="Field separator, for CSV.")
+    ignore: tuple[str, ...] = Field(
+        (), description="Columns that nobody reads: a partition may have them or not, and of any type."
+    )
     completion: Completion | None = Field(
         None, description="How a partition shows that it is complete; by default whatever has landed counts as such."
     )
+
+    @model_validator(mode="after")
+    def _reads_what_it_needs(self) -> Table:
+        needed = {*self.columns, *([self.partition.column] if isinstance(self.partition, ByColumn) else [])}
+        both = sorted(needed & set(self.ignore))
+        if both:
+            raise ValueError(f"ignore: {both[0]} is declared or dates the rows, so it cannot be ignored")
+        return self
 
     @field_validator("uri")
     @classmethod
@@ -395,6 +406,12 @@ class PipelineSpec(Record):
     def shadows(self) -> int:
         """How many of the last challengers score a day: of those made before it there are ``league.size`` among them."""
         return self.league.size + self.window.label_delay_days if self.league.size else 0
+
+    @property
+    def wait_hours(self) -> float:
+        """How long a night waits at most for its partitions to be complete; 0 where nothing says when they are."""
+        tables = (self.source, *self.source.tables.values())
+        return max((table.completion.wait_hours for table in tables if table.completion), default=0.0)
 
     def windows(self, cutoff: date) -> Windows:
         """Cut the night's days."""

@@ -23,6 +23,12 @@ class RowAccount(Record):
         """What became of the landed rows, in order."""
         return {name: count for name, count in self.model_dump().items() if name != "landed"}
 
+    def __str__(self) -> str:
+        """Say how many rows went where."""
+        return f"{self.landed} landed = " + " + ".join(
+            f"{count} {name.replace('_', ' ')}" for name, count in self.parts.items()
+        )
+
     @property
     def missing(self) -> int:
         """Rows that landed and are found nowhere; below zero where some are counted twice."""

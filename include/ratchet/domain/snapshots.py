@@ -37,9 +37,7 @@ class Pin(Record):
     days: tuple[date, ...] | None = None  # the rows' own days, each once and in order, where they carry them
     modified: str | None = None  # ISO 8601, UTC; when the store took it
     problem: str | None = None  # why it cannot be read, where that breaks its partition and not the night
-    columns: dict[str, str] | None = (
-        None  # column → DuckDB type; None in manifests that were made before these were kept
-    )
+    columns: tuple[tuple[str, str], ...] | None = None  # (name, DuckDB type); None in manifests of before these were kept
     empty: tuple[str, ...] = ()  # columns without any value
 
     @property

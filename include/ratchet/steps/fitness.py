@@ -11,7 +11,7 @@ from ratchet.domain.night import Night, NightRequest
 from ratchet.domain.snapshots import Snapshot
 from ratchet.domain.windows import DAY, Span
 from ratchet.ports import FeatureQuery, TableFiles
-from ratchet.steps import history
+from ratchet.steps import history, quarantine
 from ratchet.steps.champion import problem_of
 from ratchet.steps.context import Context
 
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from ratchet.ports import FeatureFrame
     from ratchet.spec import Pipeline, Table
     from ratchet.steps.context import Services
+    from ratchet.steps.quarantine import Exclusions
 
 _ROWS = 2000  # of the newest day; a schema that has changed shows in any of them
 _NIGHTS = 20  # back to which a night is looked for that got as far as validated data
@@ -86,22 +87,24 @@ def _frame(services: Services, pipeline: Pipeline, sql: str, night: Night) -> tu
     assert night.validate_
     key = layout.snapshot(pipeline.name, night.snapshot.digest)
     snapshot = Snapshot.model_validate_json(services.store.get(key))
-    left_out = {sha for partition in night.validate_.quarantined for sha in partition.objects}
-    rows = [pin for pin in snapshot.tables["rows"] if pin.sha256 not in left_out]
+    less = quarantine.exclusions(services, pipeline.name, night.validate_)
+    rows = [pin for pin in snapshot.tables["rows"] if pin.partition_name not in less.partitions]
     newest = max((day for pin in rows for day in _days(pin) if day in snapshot.window), default=snapshot.window.last)
     for reach in (*_REACHES, (newest - snapshot.window.first).days + 1):
         span = Span(first=max(newest - DAY * (reach - 1), snapshot.window.first), last=newest)
-        frame = _features(services, pipeline, sql, snapshot.model_copy(update={"window": span}), rows)
+        frame = _features(services, pipeline, sql, snapshot.model_copy(update={"window": span}), rows, less)
         if frame.table.num_rows:
             break
     return frame, newest
 
 
-def _features(services: Services, pipeline: Pipeline, sql: str, snapshot: Snapshot, rows: list[Pin]) -> FeatureFrame:
+def _features(
+    services: Services, pipeline: Pipeline, sql: str, snapshot: Snapshot, rows: list[Pin], less: Exclusions
+) -> FeatureFrame:
     spec, span = pipeline.spec, snapshot.window
     request = NightRequest(pipeline=pipeline.name, cutoff=snapshot.cutoff)
     ctx = Context(pipeline=pipeline, night=Night(request=request), services=services)
-    tables = {"rows": _table(ctx, spec.source, rows, span)}
+    tables = {"rows": _table(ctx, spec.source, rows, span, less)}
     for name, side in spec.source.tables.items():
         before = Span(first=span.first - DAY * side.days_before, last=span.last)
         tables[name] = _table(ctx, side, list(snapshot.tables.get(name, ())), before)
@@ -109,12 +112,13 @@ def _features(services: Services, pipeline: Pipeline, sql: str, snapshot: Snapsh
     return services.engine.features(query)
 
 
-def _table(ctx: Context, table: Table, pins: list[Pin], span: Span) -> TableFiles:
+def _table(ctx: Context, table: Table, pins: list[Pin], span: Span, less: Exclusions | None = None) -> TableFiles:
     from ratchet.steps import frames  # noqa: PLC0415  brings pyarrow
     from ratchet.steps.snapshot import date_column  # noqa: PLC0415
 
     near = [pin for pin in pins if not _days(pin) or any(day in span for day in _days(pin))]
-    return TableFiles(files=frames.readable(ctx, table, near or pins[-1:]), date_column=date_column(table), days=span)
+    files = frames.readable(ctx, table, near or pins[-1:], less)
+    return TableFiles(files=files, date_column=date_column(table), days=span, ignore=table.ignore)
 
 
 def _days(pin: Pin) -> tuple[date, ...]:

@@ -15,14 +15,18 @@ from ratchet.domain.windows import Span
 from ratchet.errors import ArtifactTampered, DataRejected, ObjectChanged, ObjectNotFound
 from ratchet.ports import FeatureFrame, FeatureQuery, TableFile, TableFiles
 from ratchet.provenance import code_digest
+from ratchet.steps.quarantine import exclusions
 from ratchet.steps.snapshot import date_column, file_format, load
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from pathlib import Path
 
     from ratchet.domain.snapshots import Pin, Snapshot
+    from ratchet.ports import FileProfile
     from ratchet.spec import Table
     from ratchet.steps.context import Context
+    from ratchet.steps.quarantine import Exclusions
 
 
 class _Counts(Record):
@@ -32,6 +36,8 @@ class _Counts(Record):
     unlabelled: int
     dropped: int
     columns: dict[str, dict[str, str]]
+    quarantined: int = 0
+    outside: int = 0
 
 
 def feature_query(ctx: Context, sql: str) -> FeatureQuery:
@@ -40,22 +46,20 @@ def feature_query(ctx: Context, sql: str) -> FeatureQuery:
 
 
 def feature_frame(ctx: Context, sql: str) -> FeatureFrame:
-    """Run a features query over the whole snapshot, quarantined partitions left out.
+    """Run a features query over the whole snapshot, less what is in quarantine.
 
     The query always sees the whole window, because it may look back over an entity's past; who wants fewer days filters
     the result.
     """
-    snapshot, left_out = load(ctx), _quarantined(ctx)
-    spec = ctx.pipeline.spec
-    key = digest(
-        [snapshot.digest, sorted(left_out), sql, spec.source.model_dump(mode="json"), spec.target.sql, code_digest()]
-    )
+    snapshot, spec = load(ctx), ctx.pipeline.spec
+    left_out = _left_out(ctx)
+    key = digest([snapshot.digest, left_out, sql, spec.source.model_dump(mode="json"), spec.target.sql, code_digest()])
     folder = ctx.services.cache / "frames"
     table_file, counts_file = folder / f"{key}.parquet", folder / f"{key}.json"
     if counts_file.is_file() and table_file.is_file():
         counts = _Counts.model_validate_json(counts_file.read_bytes())
         return FeatureFrame(table=pq.read_table(table_file, memory_map=True), **counts.model_dump())
-    frame = ctx.services.engine.features(_query(ctx, sql, _tables(ctx, snapshot, left_out, snapshot.window.last)))
+    frame = ctx.services.engine.features(_query(ctx, sql, _tables(ctx, snapshot, snapshot.window.last)))
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     counts = _Counts(**frame.model_dump(exclude={"table"}))
     aside = folder / f".{key}-{os.getpid()}"
@@ -71,7 +75,7 @@ def feature_frame_through(ctx: Context, sql: str, last: date) -> FeatureFrame:
     snapshot = load(ctx)
     if last >= snapshot.window.last:
         return feature_frame(ctx, sql)
-    return ctx.services.engine.features(_query(ctx, sql, _tables(ctx, snapshot, _quarantined(ctx), last)))
+    return ctx.services.engine.features(_query(ctx, sql, _tables(ctx, snapshot, last)))
 
 
 def of_days(frame: FeatureFrame, first: date, last: date) -> pa.Table:
@@ -82,12 +86,34 @@ def of_days(frame: FeatureFrame, first: date, last: date) -> pa.Table:
     return frame.table.filter(pc.and_(pc.greater_equal(dt, first), pc.less_equal(dt, last)))
 
 
-def readable(ctx: Context, table: Table, pins: Sequence[Pin]) -> tuple[TableFile, ...]:
+def readable(ctx: Context, table: Table, pins: Sequence[Pin], less: Exclusions | None = None) -> tuple[TableFile, ...]:
     """Bring pinned objects here, whole and verified, as Parquet.
+
+    Args:
+        ctx: whose services.
+        table: how they are written.
+        pins: which.
+        less: rows that are left out.
 
     Raises:
         DataRejected: ``changed`` or ``snapshot_gone``, when the pinned bytes cannot be had any more.
     """
+    return tuple(
+        TableFile(path=path, day=pin.day, key=pin.key, without=less.of(pin) if less else ())
+        for pin, (path, _) in zip(pins, _loaded(ctx, table, pins), strict=True)
+    )
+
+
+def profiles(ctx: Context, table: Table, pins: Sequence[Pin]) -> tuple[FileProfile, ...]:
+    """Say what pinned objects hold.
+
+    Raises:
+        DataRejected: ``changed`` or ``snapshot_gone``, when the pinned bytes cannot be had any more.
+    """
+    return tuple(profile for _, profile in _loaded(ctx, table, pins))
+
+
+def _loaded(ctx: Context, table: Table, pins: Sequence[Pin]) -> list[tuple[Path, FileProfile]]:
     try:
         fetched = ctx.services.store.fetch([(_stored(pin), pin.sha256) for pin in pins])
     except ObjectNotFound as exc:
@@ -98,17 +124,19 @@ def readable(ctx: Context, table: Table, pins: Sequence[Pin]) -> tuple[TableFile
     except (ObjectChanged, ArtifactTampered) as exc:
         raise DataRejected("changed", f"{exc}. Run with --repin to take what is there now") from exc
     how, column = file_format(table), date_column(table)
-    return tuple(
-        TableFile(path=ctx.services.engine.load(path, sha, pin.key, how, column)[0], day=pin.day, key=pin.key)
+    return [
+        ctx.services.engine.load(path, sha, pin.key, how, column)
         for pin, (path, sha) in zip(pins, fetched, strict=True)
-    )
+    ]
 
 
-def _tables(ctx: Context, snapshot: Snapshot, left_out: set[str], last: date) -> dict[str, TableFiles]:
+def _tables(ctx: Context, snapshot: Snapshot, last: date) -> dict[str, TableFiles]:
     """Return the snapshot's tables up to a day, less what is in quarantine."""
+    assert ctx.night.validate_
     spec, first = ctx.pipeline.spec, snapshot.window.first
-    rows = [p for p in snapshot.tables["rows"] if p.sha256 not in left_out]
-    tables = {"rows": _files(ctx, spec.source, rows, Span(first=first, last=last))}
+    less = exclusions(ctx.services, ctx.pipeline.name, ctx.night.validate_)
+    rows = [pin for pin in snapshot.tables["rows"] if pin.partition_name not in less.partitions]
+    tables = {"rows": _files(ctx, spec.source, rows, Span(first=first, last=last), less)}
     for name, side in spec.source.tables.items():
         before = date.fromordinal(first.toordinal() - side.days_before)
         tables[name] = _files(ctx, side, snapshot.tables[name], Span(first=before, last=last))
@@ -119,8 +147,9 @@ def _stored(pin: Pin) -> StoredObject:
     return StoredObject(uri=pin.uri, size=pin.size, etag=pin.etag, version=pin.version)
 
 
-def _files(ctx: Context, table: Table, pins: Sequence[Pin], days: Span) -> TableFiles:
-    return TableFiles(files=readable(ctx, table, pins), date_column=date_column(table), days=days)
+def _files(ctx: Context, table: Table, pins: Sequence[Pin], days: Span, less: Exclusions | None = None) -> TableFiles:
+    files = readable(ctx, table, pins, less)
+    return TableFiles(files=files, date_column=date_column(table), days=days, ignore=table.ignore)
 
 
 def _query(ctx: Context, sql: str, tables: dict[str, TableFiles]) -> FeatureQuery:
@@ -128,6 +157,8 @@ def _query(ctx: Context, sql: str, tables: dict[str, TableFiles]) -> FeatureQuer
     return FeatureQuery(tables=tables, sql=sql, hidden=spec.source.unknown_at_prediction, target=spec.target.sql)
 
 
-def _quarantined(ctx: Context) -> set[str]:
+def _left_out(ctx: Context) -> list[list[str]]:
+    """Identify what is in quarantine."""
     assert ctx.night.validate_
-    return {sha for partition in ctx.night.validate_.quarantined for sha in partition.objects}
+    whole = sorted(partition.partition for partition in ctx.night.validate_.quarantined)
+    return [whole, *([rows.partition, rows.kept, *rows.releases] for rows in ctx.night.validate_.quarantined_rows)]

@@ -9,13 +9,14 @@ from typing import TYPE_CHECKING
 import pyarrow as pa
 
 from ratchet.domain import layout
+from ratchet.domain.accounting import RowAccount
 from ratchet.domain.night import TrainResult
-from ratchet.errors import AlreadyExists, DataRejected, NightSkipped, Problem, SpecInvalid
+from ratchet.errors import AlreadyExists, DataRejected, NightSkipped, Problem, RowsUnaccounted, SpecInvalid
 from ratchet.ports import TrainingPlan
 from ratchet.provenance import libraries
 from ratchet.steps import frames
 from ratchet.steps.recorded import recorded
-from ratchet.steps.snapshot import accept
+from ratchet.steps.snapshot import accept, load
 
 if TYPE_CHECKING:
     from ratchet.domain.windows import Windows
@@ -31,6 +32,7 @@ def train(ctx: Context) -> TrainResult:
     Raises:
         NightSkipped: ``too_few_rows``.
         DataRejected: ``one_class``, ``empty``, ``non_finite``.
+        RowsUnaccounted: the counts of the rows do not add up.
     """
     made = recorded(
         ctx,
@@ -88,6 +90,7 @@ def _train(ctx: Context) -> TrainResult:
     frame = frames.feature_frame(ctx, ctx.pipeline.sql)
     _refuse_unknown_slices(ctx, frame.table)
     fit = fitted(ctx, frame, days)
+    account = _account(ctx, frame, fit, days)
     rounds = fit.files.schema_.best_iteration + 1
     ctx.say(f"{rounds} rounds kept; logging to MLflow")
     run_id = _log(ctx, frame, fit)
@@ -101,7 +104,37 @@ def _train(ctx: Context) -> TrainResult:
         seen_through=days.stop.last,
         unlabelled=frame.unlabelled,
         dropped=frame.dropped,
+        account=account,
     )
+
+
+def _account(ctx: Context, frame: FeatureFrame, fit: Fit, days: Windows) -> RowAccount:
+    """Say where each landed row has gone. The manifest, the engine and the trainer have counted, each for itself.
+
+    Raises:
+        RowsUnaccounted: their counts do not add up.
+    """
+    validated = ctx.night.validate_
+    assert validated
+    account = RowAccount(
+        landed=sum(pin.rows for pin in load(ctx).tables["rows"]),
+        outside=frame.outside,
+        quarantined_partitions=sum(q.rows for q in validated.quarantined),
+        quarantined_rows=frame.quarantined,
+        unlabelled=frame.unlabelled,
+        dropped=frame.dropped,
+        fitted=fit.rows,
+        watched=frames.of_days(frame, days.stop.first, days.stop.last).num_rows,
+        held_out=frames.of_days(frame, days.holdout.first, days.holdout.last).num_rows,
+    )
+    single = sum(q.rows for q in validated.quarantined_rows)
+    if account.quarantined_rows != single:
+        why = f"{single} rows were quarantined one by one, {account.quarantined_rows} were left out"
+        raise RowsUnaccounted(ctx.pipeline.name, why, str(account))
+    if account.missing:
+        why = f"{account.missing} rows are missing" if account.missing > 0 else f"{-account.missing} rows count twice"
+        raise RowsUnaccounted(ctx.pipeline.name, why, str(account))
+    return account
 
 
 def _log(ctx: Context, frame: FeatureFrame, fit: Fit) -> str:
