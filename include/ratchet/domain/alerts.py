@@ -11,7 +11,14 @@ if TYPE_CHECKING:
     from ratchet.domain.night import Night
 
 AlertKind = Literal[
-    "rolled_back", "rollback_due", "champion_broken", "alias_moved", "ledger_broken", "challengers_worse", "overdue"
+    "rolled_back",
+    "rollback_due",
+    "champion_broken",
+    "alias_moved",
+    "ledger_broken",
+    "challengers_worse",
+    "drift",
+    "overdue",
 ]
 REMEDIES: dict[AlertKind, str] = {
     "rolled_back": "look at what the champion predicted before it is trained again; `ratchet history PIPELINE` tells the nights",
@@ -20,6 +27,7 @@ REMEDIES: dict[AlertKind, str] = {
     "alias_moved": "the ledger says who serves, and the alias follows it again, unless its version was deleted: then `ratchet rollback PIPELINE --reason …`. Find out who may move aliases; if it was meant, set it again, and take it over with `ratchet reconcile PIPELINE --adopt --reason …`",
     "ledger_broken": "nothing is promoted until it is whole: restore the entry from the object store's versions, then `ratchet reconcile PIPELINE`",
     "challengers_worse": "what is trained now is worse than what serves: look for what has changed in data, code or recipe",
+    "drift": "the night's page shows how each has moved: find out why. A fault at the source is mended there; a real change is learnt by the next nights, and needs nothing",
     "overdue": "look at the runs of DAG PIPELINE in Airflow: paused, not parsed, stuck, failed, or waiting for a person?",
 }
 

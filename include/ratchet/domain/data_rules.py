@@ -188,13 +188,17 @@ class Drift(Record):
 
     action: Literal["off", "warn", "hold", "retrain"] = Field(
         "warn",
-        description="off; warn: an alert; hold: not promoted unless a person overrides; retrain: an alert, and an asset event on which other DAGs can be scheduled.",
+        description="off; warn: an alert; hold: an alert, and while the newest days differ from the partitions before them nobody is promoted "
+        "unless a person overrides (days that only the champion's training did not know are a reason for a newer model, so they hold nothing); "
+        "retrain: an alert, and an event of the asset `<pipeline>.drift`, on which other DAGs can be scheduled.",
     )
     alarms_per_month: StrictFloat = Field(
         1.0,
         gt=0,
         le=30,
-        description="Budget of false alarms over all features, label and predictions together; thresholds are learnt from the pipeline's own quiet history to keep it.",
+        description="Budget of false alarms over all features, label and predictions together. The limit is what the pipeline's own past days reached so "
+        "often; with too few of them (30 for one a month, after three weeks to compare with) nothing is judged, and the night says so. What is seen "
+        "again within a week is one alarm.",
     )
     min_effect: StrictFloat = Field(
         0.1,

@@ -8,6 +8,7 @@ from typing import Any, Literal
 from ratchet.domain.accounting import RowAccount
 from ratchet.domain.alerts import Alert, of_night
 from ratchet.domain.case import CaseForPromotion, Cost
+from ratchet.domain.drifted import DriftResult
 from ratchet.domain.findings import Finding
 from ratchet.domain.gates import Loss
 from ratchet.domain.models import ModelVersion
@@ -107,6 +108,9 @@ class ScoreResult(Record):
     rolled_back: str | None = None  # why the champion was sent back tonight, and to whom
     repaired: str | None = None  # what was wrong with the alias
     alerts: tuple[Alert, ...] = ()  # what a person should hear of
+    drift: DriftResult | None = (
+        None  # None where nobody could be asked, and in records of nights before it was looked for
+    )
 
 
 class TrainResult(Record):
@@ -237,7 +241,7 @@ class Night(Record):
     @property
     def findings(self) -> tuple[Finding, ...]:
         """What the checks over the window have found."""
-        steps = (self.validate_, self.train)
+        steps = (self.validate_, self.score.drift if self.score else None, self.train)
         return tuple(finding for step in steps if step for finding in step.findings)
 
     def with_result(self, step: StepName, result: Record) -> Night:

@@ -75,7 +75,19 @@ class PrunePlan(Record):
         return sum(kept.size for kept in self.objects)
 
 
-_ORDER = ("scores", "evidence", "trials", "recipes", "reports", "runs", "dry-runs", "pins", "snapshots", "nights")
+_ORDER = (
+    "scores",
+    "evidence",
+    "trials",
+    "recipes",
+    "reports",
+    "runs",
+    "dry-runs",
+    "pins",
+    "snapshots",
+    "profiles",
+    "nights",
+)
 _PROBES = "probes"  # of the whole bucket; those that come here are leftovers
 PREFIXES = _ORDER  # what is looked at; nothing else is ever deleted
 
@@ -128,6 +140,8 @@ class _Needed:
         self.horizon = max(cutoffs, default=date.max) - timedelta(days=min(days, _FOREVER))
         self.versions |= {v.version for v in found.versions if v.cutoff >= self.horizon}
         lasting = [*map(_fact, champions), *(_fact(v) for v in found.versions if v.version in self.versions)]
+        self.artifacts = {c.artifact_digest for c in champions}
+        self.artifacts |= {v.artifact_digest for v in found.versions if v.version in self.versions}
         recent = [fact for fact in (*nights, *runs) if fact.cutoff >= self.horizon]
         self.run_ids = {fact.run_id for fact in lasting}
         self.versioned = {fact.run_key for fact in lasting}
@@ -181,6 +195,10 @@ class _Needed:
     def _trial(self, _key: str, parts: list[str]) -> bool:
         return int(parts[0]) >= self.reign or parts[1] in self.trials or _day(parts[2]) >= self.horizon
 
+    def _profile(self, _key: str, parts: list[str]) -> bool:
+        digest = parts[1].removesuffix(".json").removesuffix("-fresh")
+        return digest in self.artifacts or date.fromisoformat(parts[0]) >= self.horizon
+
     def _recipe(self, _key: str, parts: list[str]) -> bool:
         return parts[0].removesuffix(".json") in self.recipes
 
@@ -209,6 +227,7 @@ _RULES: dict[str, Callable[[_Needed, str, list[str]], bool]] = {
     "evidence": _Needed._scored,  # noqa: SLF001
     "trials": _Needed._trial,  # noqa: SLF001
     "recipes": _Needed._recipe,  # noqa: SLF001
+    "profiles": _Needed._profile,  # noqa: SLF001
     "reports": _Needed._night,  # noqa: SLF001
     "nights": _Needed._night,  # noqa: SLF001
     "runs": _Needed._run,  # noqa: SLF001

@@ -1,4 +1,4 @@
-"""The factory: one pipeline's spec becomes one DAG of ten tasks."""
+"""The factory: one pipeline's spec becomes one DAG of ten tasks, and one before them where its data has to be waited for."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from airflow.sdk import DAG, CronDataIntervalTimetable
 
 from ratchet.domain.night import STEPS
 from ratchet.orchestration import docs, retries
-from ratchet.orchestration.events import ANY_CHAMPION, champion_asset
+from ratchet.orchestration.events import ANY_CHAMPION, ANY_DRIFT, champion_asset
 from ratchet.orchestration.params import form
 from ratchet.orchestration.tasks import NobodyAsked, ReportTask, StepTask
 from ratchet.spec import load_pipeline
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from ratchet.domain.night import StepName
     from ratchet.spec import PipelineSpec
 
-_NIGHT = timedelta(hours=12)  # the longest that a night may take, apart from waiting for a person
+_NIGHT = timedelta(hours=12)  # the longest that a night may take, apart from waiting for data or for a person
 
 
 def training_dag(name: str) -> DAG:
@@ -31,7 +31,7 @@ def training_dag(name: str) -> DAG:
         SpecInvalid: Airflow shows its words as the import error of this DAG, and of no other.
     """
     spec = load_pipeline(name).spec
-    waiting = timedelta(hours=spec.approval.timeout_hours if spec.approval.when else 0)
+    waiting = timedelta(hours=(spec.approval.timeout_hours if spec.approval.when else 0) + spec.wait_hours)
     dag = DAG(
         dag_id=spec.name,
         description=spec.description,
@@ -55,13 +55,19 @@ def training_dag(name: str) -> DAG:
     )
     dag.fileloc = sys._getframe(1).f_code.co_filename  # noqa: SLF001  the stub, not this file, is the DAG's source
     with dag:
-        before = None
+        before: BaseOperator | None = _wait(spec) if spec.wait_hours else None
         for step in STEPS:
             task = _task(step, spec)
             if before is not None:
                 before >> task
             before = task
     return dag
+
+
+def _wait(spec: PipelineSpec) -> BaseOperator:
+    from ratchet.orchestration.waiting import WaitTask  # noqa: PLC0415  only where it is needed
+
+    return WaitTask(pipeline=spec.name, doc_md=docs.WAIT)
 
 
 def _task(step: StepName, spec: PipelineSpec) -> BaseOperator:
@@ -78,5 +84,6 @@ def _task(step: StepName, spec: PipelineSpec) -> BaseOperator:
         asset = champion_asset(spec.name)
         return StepTask(step=step, pipeline=spec.name, champion=asset, outlets=[asset], **common)
     if step == "score":  # where the watch may send the champion back
-        common["outlets"] = [ANY_CHAMPION]
+        retrain = spec.drift.action == "retrain"
+        common |= {"retrain": retrain, "outlets": [ANY_CHAMPION, *([ANY_DRIFT] if retrain else [])]}
     return StepTask(step=step, pipeline=spec.name, **common)

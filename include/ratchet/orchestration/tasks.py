@@ -16,7 +16,7 @@ from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException, D
 from ratchet.domain.night import STEPS, Ended, Night, NightRequest, StepName
 from ratchet.errors import RatchetError, UsageError
 from ratchet.orchestration import approvers, connections, kept, notes
-from ratchet.orchestration.events import ANY_CHAMPION, champion_asset, news
+from ratchet.orchestration.events import ANY_CHAMPION, ANY_DRIFT, champion_asset, drift_asset, drifted, news
 from ratchet.orchestration.links import LINKS, StepLink, addresses
 from ratchet.orchestration.params import check_override, request
 from ratchet.orchestration.retries import can_pass, tried_before, was_cleared
@@ -27,9 +27,11 @@ if TYPE_CHECKING:
 
     from airflow.sdk import Asset
 
+    from ratchet.domain.night import ScoreResult
     from ratchet.spec import Pipeline
     from ratchet.steps.context import Services
 
+WAIT = "wait"  # the task that comes before the steps, where the night has to wait for its data
 NIGHT = "night"  # the key under which each task hands the night on
 _TIMEOUTS: dict[StepName, timedelta] = {"validate": timedelta(hours=2), "train": timedelta(hours=6)}
 TIMEOUT = timedelta(hours=1)
@@ -41,7 +43,15 @@ class StepTask(BaseOperator):  # type: ignore[misc, unused-ignore]
     template_fields: Sequence[str] = ()
     ui_color = "#e8eefc"
 
-    def __init__(self, *, step: StepName, pipeline: str, champion: Asset | None = None, **kwargs: Any) -> None:
+    def __init__(
+        self,
+        *,
+        step: StepName,
+        pipeline: str,
+        champion: Asset | None = None,
+        retrain: bool = False,
+        **kwargs: Any,
+    ) -> None:
         kwargs.setdefault("execution_timeout", _TIMEOUTS.get(step, TIMEOUT))
         super().__init__(task_id=step, do_xcom_push=False, **kwargs)
         self.params = (
@@ -50,6 +60,7 @@ class StepTask(BaseOperator):  # type: ignore[misc, unused-ignore]
         self.step: StepName = step
         self.pipeline = pipeline
         self.champion = champion
+        self.retrain = retrain  # whether drift asks for one
         self.left_behind: dict[str, str] = {}  # addresses by the name of the link, once the step has run
 
     @property
@@ -138,6 +149,15 @@ class StepTask(BaseOperator):  # type: ignore[misc, unused-ignore]
             assert champion, "somebody serves after a rollback"
             told = news(self.pipeline, champion, night.score.reign)
             context["outlet_events"][ANY_CHAMPION].add(champion_asset(self.pipeline), extra=told)
+        if self.step == "score" and night.score:
+            self._ask_for_retrain(context, night.score)
+
+    def _ask_for_retrain(self, context: Any, scored: ScoreResult) -> None:
+        """Tell the DAGs that wait for the data to move, once an episode as a person is told of it."""
+        told = any(alert.kind == "drift" for alert in scored.alerts)
+        if self.retrain and told and scored.drift and not was_cleared(context["ti"], self.retries):
+            moved = drifted(self.pipeline, scored.drift)
+            context["outlet_events"][ANY_DRIFT].add(drift_asset(self.pipeline), extra=moved)
 
     def _announce(self, context: Any, night: Night) -> None:
         """Tell the DAGs that wait for a new champion, or skip where this run has made none."""
@@ -243,7 +263,10 @@ def _never_begun(name: str, context: Any) -> Night:
     except UsageError as exc:
         asked = request(name, {**params, "cutoff": None}, {}, run)
         return failed(begin(asked, load_pipeline(name)), "snapshot", exc)
-    return begin(asked, load_pipeline(name)).model_copy(update={"ended": _unexplained("snapshot")})
+    ti = context["ti"]
+    waited = ti.get_task_states(dag_id=ti.dag_id, run_ids=[ti.run_id]).get(ti.run_id, {}).get(WAIT)
+    stopped = WAIT if waited not in {None, "success"} else "snapshot"
+    return begin(asked, load_pipeline(name)).model_copy(update={"ended": _unexplained("snapshot", stopped)})
 
 
 def _pipeline_in_any_case(asked: NightRequest) -> Pipeline:
@@ -254,12 +277,12 @@ def _pipeline_in_any_case(asked: NightRequest) -> Pipeline:
         return load_pipeline(asked.pipeline)
 
 
-def _unexplained(step: StepName) -> Ended:
+def _unexplained(step: StepName, task: str = "") -> Ended:
     return Ended(
         outcome="failed",
         step=step,
         reason="Stopped",
-        detail=f"{step} ended without a word (killed, timed out or marked by hand); see its log",
+        detail=f"{task or step} ended without a word (killed, timed out or marked by hand); see its log",
     )
 
 

@@ -12,6 +12,7 @@ from ratchet.domain.gates import LOSSES, AgeGate, BaselineGate, DriftGate, Slice
 from ratchet.domain.intervals import gain_interval, metric_intervals
 from ratchet.domain.losses import by_day, row_losses
 from ratchet.steps import frames, turns
+from ratchet.steps.binning import bins_of, counts
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -22,8 +23,6 @@ if TYPE_CHECKING:
     from ratchet.domain.models import ModelFiles
     from ratchet.ports import FeatureFrame, Floats
     from ratchet.steps.context import Context
-
-_CATEGORIES = 20  # of a column have a bin each, the most frequent of training; the others share one
 
 
 class Scored:
@@ -263,28 +262,10 @@ def _drift(ctx: Context, frame: FeatureFrame, challenger: Scored) -> dict[str, M
 
 def _moved(before: pa.ChunkedArray, after: pa.ChunkedArray) -> float | None:
     """Return the stability index of one column."""
-    import pyarrow as pa  # noqa: PLC0415
-    import pyarrow.compute as pc  # noqa: PLC0415
-
     if not len(before) or not len(after):
         return None
-    kind = before.type.value_type if pa.types.is_dictionary(before.type) else before.type
-    if not (pa.types.is_string(kind) or pa.types.is_large_string(kind)):
-        return stability_index(*(side.cast(pa.float64(), safe=False).to_numpy() for side in (before, after)))
-    before, after = before.cast(pa.string()), after.cast(pa.string())
-    met = sorted(pc.value_counts(before.drop_null()).to_pylist(), key=lambda c: (-c["counts"], c["values"]))
-    bins = pa.array([c["values"] for c in met[:_CATEGORIES]], pa.string())
-    return index_of_counts(*(_categories(side, bins) for side in (before, after)))
-
-
-def _categories(values: pa.ChunkedArray, bins: pa.Array) -> Floats:
-    """Count texts by bin; the last two hold all other texts, and nulls."""
-    import pyarrow.compute as pc  # noqa: PLC0415
-
-    there = values.drop_null()
-    codes = pc.fill_null(pc.index_in(there, value_set=bins), len(bins)).to_numpy()
-    counts = np.bincount(codes, minlength=len(bins) + 1)
-    return np.append(counts, values.null_count).astype(np.float64)
+    bins = bins_of(before)
+    return index_of_counts(*(counts(side, bins) for side in (before, after)))
 
 
 def _prediction_drift(ctx: Context, frame: FeatureFrame, challenger: Scored) -> MetricValue:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 from datetime import date
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -16,14 +16,23 @@ from ratchet.domain.gates import LOSSES
 from ratchet.domain.ledger import reign
 from ratchet.domain.losses import by_day, row_losses
 from ratchet.domain.night import DayScore, ScoredVersion, ScoreResult
-from ratchet.steps import frames, turns
+from ratchet.steps import drift, frames, turns
 from ratchet.steps.champion import champion_version, problem_of, reconcile
 from ratchet.steps.recorded import recorded
 from ratchet.steps.watch import predecessor, standby, watch
 
 if TYPE_CHECKING:
+    from ratchet.domain.drifted import DriftResult
     from ratchet.domain.models import ModelVersion
     from ratchet.steps.context import Context
+
+
+class _Scored(NamedTuple):
+    """What became of one version."""
+
+    version: ScoredVersion
+    days: tuple[DayScore, ...] = ()
+    drift: DriftResult | None = None  # of the champion
 
 
 def score(ctx: Context) -> ScoreResult:
@@ -59,18 +68,20 @@ def _score(ctx: Context) -> ScoreResult:
     made = ScoreResult(
         champion=champion,
         reign=serves.seq,
-        versions=tuple(s for s, _ in scored),
-        rows=max((sum(day.rows for day in days) for _, days in scored), default=0),
-        scores=tuple(day for _, days in scored for day in days),
+        versions=tuple(s.version for s in scored),
+        rows=max((sum(day.rows for day in s.days) for s in scored), default=0),
+        scores=tuple(day for s in scored for day in s.days),
         repaired=repaired.words if repaired else None,
-        alerts=(Alert(kind="alias_moved", words=moved.words, version=champion.version),) if moved else (),
+        alerts=(
+            *([Alert(kind="alias_moved", words=moved.words, version=champion.version)] if moved else ()),
+            *drift.alerts(ctx, scored[0].drift),
+        ),
+        drift=scored[0].drift,
     )
     return made if ctx.night.request.dry_run else watch(ctx, entries, made)
 
 
-def _score_version(
-    ctx: Context, version: ModelVersion, done: set[tuple[date, int]], *, champion: bool
-) -> tuple[ScoredVersion, tuple[DayScore, ...]]:
+def _score_version(ctx: Context, version: ModelVersion, done: set[tuple[date, int]], *, champion: bool) -> _Scored:
     """Score the days whose labels came after the version was made; whatever goes wrong with it is its own problem."""
     services, name = ctx.services, ctx.pipeline.name
     labelled = ctx.pipeline.spec.windows(version.cutoff).newest
@@ -90,7 +101,7 @@ def _score_version(
         means = {side: by_day(days, values) for side, values in sides.items()}
     except Exception as exc:  # noqa: BLE001  an old model may fail in ways of its own
         problem = problem_of(exc)
-        return ScoredVersion(version=version.version, champion=champion, days=(), metrics={}, problem=problem), ()
+        return _Scored(ScoredVersion(version=version.version, champion=champion, days=(), metrics={}, problem=problem))
     found = tuple(
         DayScore(
             day=date.fromisoformat(day),
@@ -102,12 +113,13 @@ def _score_version(
         )
         for day, (rows, _) in next(iter(losses.values())).items()
     )
-    for made in found if not ctx.night.request.dry_run else ():
-        if (made.day, version.version) not in done:
-            _keep(ctx, made, _predictions(table, days == np.datetime64(made.day, "D"), y, predictions))
-    met = tuple(str(made.day) for made in found)
+    for day in found if not ctx.night.request.dry_run else ():
+        if (day.day, version.version) not in done:
+            _keep(ctx, day, _predictions(table, days == np.datetime64(day.day, "D"), y, predictions))
+    met = tuple(str(day.day) for day in found)
     ctx.say(f"{name} v{version.version}: {table.num_rows} rows of {', '.join(met) or 'no day'}")
-    return ScoredVersion(version=version.version, champion=champion, days=met, metrics=dict(metrics)), found
+    made = ScoredVersion(version=version.version, champion=champion, days=met, metrics=dict(metrics))
+    return _Scored(made, found, drift.look(ctx, version, files, frame, table, predictions) if champion else None)
 
 
 def _keep(ctx: Context, made: DayScore, predictions: bytes) -> None:

@@ -1,0 +1,100 @@
+"""Profiles: what a model was trained on, as counts by day and bin. They add up over days, and hold no row.
+
+The bins are made of the days that the model was grown on and stay as they are: whatever comes later is counted in the same.
+"""
+
+from __future__ import annotations
+
+from datetime import date
+from itertools import pairwise
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+
+from ratchet.domain.records import Record
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    Floats = np.ndarray[Any, np.dtype[np.float64]]
+    Ints = np.ndarray[Any, np.dtype[np.int64]]
+
+LABEL, PREDICTION, CONFIDENCE = "label", "prediction", "confidence"
+_FEATURE = "feature "
+BINS = 10
+CATEGORIES = 20  # have a bin each, the most frequent ones; the others share one
+RARE = 20  # rows; of a text that training has met less often no profile tells
+
+
+def feature(name: str) -> str:
+    """Return how a profile names a feature; neither the label nor the predictions are named so."""
+    return _FEATURE + name
+
+
+class Bins(Record):
+    """How the values of one subject are told apart; the last bin holds what is missing."""
+
+    kind: Literal["number", "category"]
+    edges: tuple[float, ...] = ()  # of numbers: a bin below the first, one from each edge on
+    values: tuple[str, ...] = ()  # of a category: a bin each, and one for all others
+
+    @property
+    def size(self) -> int:
+        """How many bins there are."""
+        return (len(self.edges) if self.kind == "number" else len(self.values)) + 2
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """Name each bin, for people."""
+        if self.kind == "category":
+            return (*(v or "(empty)" for v in self.values), "any other", "missing")
+        shown = [f"{edge:.4g}" for edge in self.edges]
+        if not shown:
+            return ("any", "missing")
+        between = [f"{a} to {b}" if a != b else a for a, b in pairwise(shown)]
+        return (f"below {shown[0]}", *between, f"{shown[-1]} or more", "missing")
+
+
+def number_bins(values: Floats) -> Bins:
+    """Return the deciles of some numbers, or the numbers themselves where these are few."""
+    there = values[~np.isnan(values)]
+    met = np.unique(there)
+    if len(met) <= BINS:
+        edges = np.unique(np.concatenate([met, np.nextafter(met, np.inf)]))
+    else:
+        edges = np.unique(np.quantile(there, np.linspace(0, 1, BINS + 1)[1:-1]))
+    return Bins(kind="number", edges=tuple(edges.tolist()))
+
+
+def number_codes(bins: Bins, values: Floats) -> Ints:
+    """Return the bin of each number."""
+    codes = np.searchsorted(np.array(bins.edges), values, side="right")
+    codes[np.isnan(values)] = bins.size - 1
+    return codes.astype(np.int64, copy=False)
+
+
+Counts = dict[str, tuple[int, ...]]  # by subject: rows in each bin
+
+
+class Profile(Record):
+    """What one model was trained on, was tried on, and predicted where it had not looked."""
+
+    first: date  # of its training
+    seen_through: date  # the last day of its training
+    tried_from: date  # the first day that no tree was grown on: from here on its predictions are counted
+    last: date  # the newest day that it could look at
+    bins: dict[str, Bins]  # by subject
+    days: dict[date, Counts]  # predictions of earlier days are those of the champions of then
+
+    def pooled(self, subject: str, first: date, last: date) -> Ints:
+        """Return the counts of some days together."""
+        return pool(self.days, subject, self.bins[subject].size, first, last)
+
+
+def pool(days: Mapping[date, Counts], subject: str, size: int, first: date, last: date) -> Ints:
+    """Add up the counts of some days."""
+    total = np.zeros(size, dtype=np.int64)
+    for day, counts in days.items():
+        if first <= day <= last and subject in counts:
+            total += np.array(counts[subject], dtype=np.int64)
+    return total
