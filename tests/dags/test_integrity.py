@@ -129,6 +129,34 @@ def test_approval_asks_a_person(home, tmp_path, parse):
     assert dag.dagrun_timeout == timedelta(hours=15)
 
 
+def test_a_night_waits_for_data_that_says_when_it_is_complete(home, tmp_path, parse):
+    """One task more, before the snapshot; it leaves the other rules as they are, and the run has the time that it may take."""
+    spec = home / "pipelines" / "flight_delay.yaml"
+    rule = "format: parquet\n  completion: {by: marker, wait_hours: 4}\n"
+    spec.write_text(spec.read_text().replace("format: parquet\n", rule, 1))
+    (tmp_path / "dags").mkdir()
+    (tmp_path / "dags" / "flight_delay.py").write_text(STUB.format(name="flight_delay"))
+    bag = parse(tmp_path / "dags")
+    assert bag.import_errors == {}
+    dag = bag.dags["flight_delay"]
+    assert dag.task_ids == ["wait", *STEPS]
+    wait = dag.task_dict["wait"]
+    assert wait.downstream_task_ids == {"snapshot"}
+    assert dag.dagrun_timeout == timedelta(hours=16)
+    test_tasks_are_bounded_and_explained(dag)
+    test_report_always_runs_and_never_decides(dag)
+
+
+def test_a_rule_without_a_wait_needs_no_task(home, tmp_path, parse):
+    """With no hours to wait the snapshot decides at once."""
+    spec = home / "pipelines" / "flight_delay.yaml"
+    rule = "format: parquet\n  completion: {by: marker, wait_hours: 0}\n"
+    spec.write_text(spec.read_text().replace("format: parquet\n", rule, 1))
+    (tmp_path / "dags").mkdir()
+    (tmp_path / "dags" / "flight_delay.py").write_text(STUB.format(name="flight_delay"))
+    assert parse(tmp_path / "dags").dags["flight_delay"].task_ids == list(STEPS)
+
+
 def test_dag_says_who_is_asked_when(home):
     """The DAG's documentation names the occasions, the people and the time, as the spec has them."""
     from ratchet.orchestration.docs import dag_doc

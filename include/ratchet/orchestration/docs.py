@@ -21,11 +21,17 @@ TASKS: dict[StepName, str] = {
     "report": "Writes the night's page, its record and the run's note, however the night came out.",
 }
 
+WAIT = """\
+Waits, without a process, until the partitions that this night reads are complete as the spec says (marker, manifest or quiet), and until
+the newest day has landed; at the latest until `wait_hours` after the night was due. It rejects nothing: that is up to `snapshot`.
+"""
+
 READING = """\
 ### Reading the grid
 | what you see | what it means |
 |---|---|
 | all green | **promoted**: a new champion serves |
+| `wait` purple | data is awaited; the run's note says which, and until when |
 | `approve` orange | a person is asked: open it, tab *Required Action* |
 | `approve` green, `promote` pink | a person **refused**, or nothing changed: another run was faster, the pipeline is frozen, this version serves already |
 | `approve` and `promote` pink | **refused** or **undecided**: the champion stays; the run's note says why |

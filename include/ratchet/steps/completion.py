@@ -20,7 +20,6 @@ if TYPE_CHECKING:
 
     from ratchet.domain.completion import ManifestFile
     from ratchet.domain.snapshots import Pin, StoredObject
-    from ratchet.spec import PipelineSpec
     from ratchet.steps.context import Context
     from ratchet.steps.listing import Listed
 
@@ -137,7 +136,7 @@ def look(ctx: Context, due: datetime, now: datetime) -> Wait:
     """
     from ratchet.steps.snapshot import pinned_before  # noqa: PLC0415  which needs this module itself
 
-    longest = longest_wait(ctx.pipeline.spec)
+    longest = timedelta(hours=ctx.pipeline.spec.wait_hours)
     until, pause = due + longest, min(_PATIENCE, max(_LEAST, longest.total_seconds() / 100))
     if now >= until:
         return Wait(words=f"the time to wait was over at {_clock(until)}")
@@ -169,12 +168,6 @@ def wait(
             said = found.words
         sleep(max(0.1, min(found.pause, (found.until - now()).total_seconds())))
     ctx.say(found.words)
-
-
-def longest_wait(spec: PipelineSpec) -> timedelta:
-    """Return how long a night waits at most for what completes its partitions."""
-    tables = (spec.source, *spec.source.tables.values())
-    return timedelta(hours=max((table.completion.wait_hours for table in tables if table.completion), default=0.0))
 
 
 def _lacking(made: Listed, manifests: Mapping[str, Manifest | str], now: datetime) -> list[Lacking]:

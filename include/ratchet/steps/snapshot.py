@@ -7,12 +7,13 @@ from typing import TYPE_CHECKING
 
 from ratchet.domain import layout
 from ratchet.domain.night import SnapshotResult
-from ratchet.domain.snapshots import Pin, Snapshot, difference
-from ratchet.errors import AlreadyExists, ArtifactTampered, DataRejected, NightSkipped, ObjectNotFound
+from ratchet.domain.snapshots import Pin, Snapshot
+from ratchet.errors import AlreadyExists, DataRejected, NightSkipped, ObjectNotFound
 from ratchet.ports import FileFormat
 from ratchet.spec import ByColumn, Table
-from ratchet.steps import completion, pulls
+from ratchet.steps import completion, pinned, pulls
 from ratchet.steps.listing import listed
+from ratchet.steps.quarantine import releases_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -40,7 +41,7 @@ def snapshot(ctx: Context) -> SnapshotResult:
     if mine is not None and not ctx.night.request.repin:
         made = _noted(ctx, mine)
         ctx.say(f"pinned before: {made.digest[:12]}")
-        return _result(made, _newest(ctx, before, apart=True), reused=True)
+        return _result(ctx, made, _newest(ctx, before, apart=True), reused=True)
     previous = _newest(ctx, before)
     made = _make(ctx, previous)
     _refuse_thin(ctx, made)
@@ -49,7 +50,7 @@ def snapshot(ctx: Context) -> SnapshotResult:
         ctx.services.store.create(key, manifest)
     except AlreadyExists:  # the same bytes, but they may lie under other version ids by now
         ctx.services.store.put(key, manifest)
-    return _result(made, previous, reused=False)
+    return _result(ctx, made, previous, reused=False)
 
 
 def pinned_before(ctx: Context) -> bool:
@@ -75,15 +76,7 @@ def accept(ctx: Context) -> None:
 def load(ctx: Context) -> Snapshot:
     """Read this night's snapshot."""
     assert ctx.night.snapshot
-    return _load(ctx, ctx.night.snapshot.digest)
-
-
-def _load(ctx: Context, digest: str) -> Snapshot:
-    key = layout.snapshot(ctx.pipeline.name, digest)
-    found = Snapshot.model_validate_json(ctx.services.store.get(key))
-    if found.digest != digest:
-        raise ArtifactTampered(f"snapshot manifest {key}", digest, found.digest)
-    return found
+    return pinned.load(ctx.services, ctx.pipeline.name, ctx.night.snapshot.digest)
 
 
 def file_format(table: Table) -> FileFormat:
@@ -119,7 +112,7 @@ def _newest(ctx: Context, notes: dict[date, str], *, apart: bool = False) -> Sna
 
 
 def _noted(ctx: Context, note: str) -> Snapshot:
-    return _load(ctx, ctx.services.store.get(note).decode())
+    return pinned.load(ctx.services, ctx.pipeline.name, ctx.services.store.get(note).decode())
 
 
 def _make(ctx: Context, previous: Snapshot | None) -> Snapshot:
@@ -134,7 +127,8 @@ def _make(ctx: Context, previous: Snapshot | None) -> Snapshot:
         without = [*made.left_out, *([f"{whole.left_out} that no manifest names"] if whole.left_out else [])]
         left_out += [f"{name}: {what}" for what in without]
         ctx.say(f"{name}: {len(pins)} objects in {span}" + (f"; left out: {', '.join(without)}" if without else ""))
-    return Snapshot(pipeline=ctx.pipeline.name, cutoff=cutoff, window=ctx.windows.whole, tables=tables)
+    given = tuple(releases_of(ctx, tables))
+    return Snapshot(pipeline=ctx.pipeline.name, cutoff=cutoff, window=ctx.windows.whole, tables=tables, releases=given)
 
 
 def _pins(ctx: Context, made: Listed, whole: completion.Complete, previous: Snapshot | None) -> Iterator[Pin]:
@@ -167,6 +161,7 @@ def _pulled(ctx: Context, made: Listed, new: Sequence[tuple[StoredObject, date |
                 raise
             yield Pin(**facts, rows=0, problem=str(exc))  # it breaks its partition, which validate decides on
         else:
+            facts |= {"columns": tuple(profile.columns.items()), "empty": profile.empty}
             yield Pin(**facts, rows=profile.rows, days=profile.days)
 
 
@@ -207,7 +202,7 @@ def _days(made: Snapshot) -> set[date]:
     return days
 
 
-def _result(made: Snapshot, previous: Snapshot | None, *, reused: bool) -> SnapshotResult:
+def _result(ctx: Context, made: Snapshot, previous: Snapshot | None, *, reused: bool) -> SnapshotResult:
     pins = [pin for pins in made.tables.values() for pin in pins]
     return SnapshotResult(
         digest=made.digest,
@@ -215,6 +210,6 @@ def _result(made: Snapshot, previous: Snapshot | None, *, reused: bool) -> Snaps
         objects=len(pins),
         bytes=sum(pin.size for pin in pins),
         rows=sum(pin.rows for pin in made.tables["rows"]),
-        difference=difference(previous, made),
+        difference=pinned.changes(ctx.services, previous, made),
         reused=reused,
     )
