@@ -152,6 +152,7 @@ class SummaryPlan(Record):
     date_column: str | None  # which dates the rows, where the file is not dated by its path
     target: str  # SQL expression
     regression: bool
+    ignore: tuple[str, ...] = ()  # columns that are not read
     key: tuple[str, ...] = ()  # columns that name a row; none: all
     event_time: str | None = None
     event_slack_hours: float = 0.0

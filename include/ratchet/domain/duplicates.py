@@ -6,6 +6,7 @@ samples as far as they have the same rows, so a few hundred kilobytes tell what 
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -25,6 +26,10 @@ if TYPE_CHECKING:
 
 _SCATTER = 4.0  # robust standard deviations within which files scatter
 _SAMPLED = 64  # rows of a sample from which a share can be told
+_ASKED = 0.9  # of the files say how many rows agree by chance
+_UNSEEN = 5.0  # pairs that may well have been due where none was seen
+_NOISE = 3.0  # standard errors of a share
+_RANGE = 0.9  # of the files: what so many show is usual
 _PATTERN = 20  # different rows that all come equally often are no chance
 
 
@@ -32,7 +37,7 @@ class _Sample:
     """The sketches of all files of a window, as one table of (hash, file, how often)."""
 
     def __init__(self, parts: Sequence[Part]) -> None:
-        self.parts = [part for part in parts if part.summary.sketch is not None]
+        self.parts = [part for part in parts if part.summary.sketch and part.summary.sketch.hashes]
         unpacked = [part.summary.sketch.unpacked() for part in self.parts if part.summary.sketch]
         self.bounds = [part.summary.sketch.bound for part in self.parts if part.summary.sketch]
         sizes = [len(hashes) for hashes, _ in unpacked]
@@ -40,6 +45,12 @@ class _Sample:
         self.hash = np.concatenate([h for h, _ in unpacked]) if unpacked else np.zeros(0, np.uint64)
         self.count = np.concatenate([c for _, c in unpacked]) if unpacked else np.zeros(0, np.int64)
         self.row = np.unique(self.hash, return_inverse=True)[1] if unpacked else np.zeros(0, np.int64)
+
+    @property
+    def sizes(self) -> Floats:
+        """How many rows of each file are in its sample."""
+        sizes: Floats = np.bincount(self.file, self.count, len(self.parts)).astype(np.float64)
+        return sizes
 
     def shares(self, again: np.ndarray[Any, np.dtype[np.bool_]], others: int = ALL) -> Floats:
         """Return for each file the share of its rows that ``again`` marks, as the samples tell it.
@@ -60,7 +71,7 @@ class _Sample:
     def repeated(self) -> Floats:
         """Return for each file the share of its rows that repeat an earlier row of it."""
         n = len(self.parts)
-        of = np.bincount(self.file, self.count, n)
+        of = self.sizes
         shares: Floats = np.divide(of - np.bincount(self.file, minlength=n), of, out=np.zeros(n), where=of > 0)
         return shares
 
@@ -73,18 +84,31 @@ class _Sample:
         """Return for each file a bound of the share of its rows that others have by chance.
 
         Where no key names the rows, a table with few different rows has many that agree. How many, its own files tell: how likely
-        two rows of one file agree. The typical file is asked, because one that was written twice agrees with itself.
+        two rows of one file agree, with what the count of such pairs leaves open. The files that repeat themselves most are not
+        asked, because one that was written twice agrees with itself.
         """
-        of = np.bincount(self.file, self.count, len(self.parts))
-        agree = np.bincount(self.file, self.count * (self.count - 1), len(self.parts))
-        left = np.maximum(np.asarray(rows) - 1, 1)
-        likely = float(np.median(np.divide(agree, of * left, out=np.zeros(len(of)), where=of > 0)))
-        return np.minimum((sum(rows) - np.asarray(rows)) * likely, 1.0)
+        agree = np.bincount(self.file, self.count * (self.count - 1), len(self.parts)) / 2
+        pairs = np.maximum(self.sizes * (np.asarray(rows) - 1), 1) / 2
+        asked = np.argsort(agree / pairs, kind="stable")[: math.ceil(len(pairs) * _ASKED)]
+        seen = float(agree[asked].sum())
+        likely = (seen + _NOISE * math.sqrt(seen) + _UNSEEN) / float(pairs[asked].sum())
+        shares = np.minimum((sum(rows) - np.asarray(rows)) * likely, 1.0)
+        return shares + _error(shares, self.sizes)
 
 
-def _usual(shares: Floats) -> float:
-    """Return what is no news among such shares."""
-    return float(np.median(shares) + _SCATTER * robust_spread(shares.tolist())) if len(shares) else 0.0
+def _usual(shares: Floats, sampled: Floats) -> Floats:
+    """Return up to where each file's share is no news among all of them, as exactly as its sample tells."""
+    ends = (
+        float(np.median(shares)) + _SCATTER * robust_spread(shares.tolist()),
+        np.quantile(shares, _RANGE, method="lower"),
+    )
+    return max(ends) + _error(shares, sampled)
+
+
+def _error(shares: Floats, sampled: Floats) -> Floats:
+    """Return how far shares of so many rows may lie off by chance."""
+    error: Floats = _NOISE * np.sqrt(shares * (1 - shares) / np.maximum(sampled, 1))
+    return error
 
 
 def duplicates(parts: Sequence[Part], fresh: frozenset[date], checks: WindowChecks) -> list[Finding]:
@@ -96,14 +120,14 @@ def duplicates(parts: Sequence[Part], fresh: frozenset[date], checks: WindowChec
     across = sample.shares(np.bincount(sample.row)[sample.row] > 1) if files > 1 else np.zeros(len(sample.parts))
     within = sample.repeated()
     rows = [part.summary.rows for part in sample.parts]
-    by_chance = np.zeros(len(rows)) if checks.key else np.minimum(sample.chance(rows), _usual(across))
+    by_chance = np.zeros(len(rows)) if checks.key else np.minimum(sample.chance(rows), _usual(across, sample.sizes))
     looked_at = [check.action != "warn" or part.summary.day in fresh for part in sample.parts]
     found = []
     shared = [i for i, part in enumerate(sample.parts) if looked_at[i] and across[i] > check.share + by_chance[i]]
     if shared:
         found.append(_shared(sample, across, shared, checks))
     enough = len(within) > checks.min_history
-    allowed = [0.0 if checks.key else _usual(np.delete(within, i)) if enough else 1.0 for i in range(len(within))]
+    allowed = np.zeros(len(rows)) if checks.key else _usual(within, sample.sizes) if enough else np.ones(len(rows))
     twice = [
         i
         for i in range(len(within))
@@ -181,7 +205,9 @@ def overlap(parts: Sequence[Part], days: Windows, checks: WindowChecks) -> list[
     allowed = check.share
     if not checks.key:  # how much training itself repeats its past is no news, as far as chance can explain it
         among = sample.shares((np.bincount(sample.row[~held[sample.file]], minlength=len(trained)) > 1)[sample.row])
-        allowed += min(float(sample.chance(rows.tolist())[held].mean()), _usual(among[~held]))
+        allowed += min(
+            float(sample.chance(rows.tolist())[held].mean()), _usual(among[~held], sample.sizes[~held]).mean()
+        )
     if share <= allowed:
         return []
     worst = int(np.flatnonzero(held)[shares[held].argmax()])

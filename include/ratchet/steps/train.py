@@ -17,6 +17,7 @@ from ratchet.provenance import libraries
 from ratchet.steps import frames
 from ratchet.steps.recorded import recorded
 from ratchet.steps.snapshot import accept, load
+from ratchet.steps.window_checks import feature_findings
 
 if TYPE_CHECKING:
     from ratchet.domain.windows import Windows
@@ -89,6 +90,7 @@ def _train(ctx: Context) -> TrainResult:
     spec, services, days = ctx.pipeline.spec, ctx.services, ctx.windows
     frame = frames.feature_frame(ctx, ctx.pipeline.sql)
     _refuse_unknown_slices(ctx, frame.table)
+    findings = feature_findings(ctx, frame)
     fit = fitted(ctx, frame, days)
     account = _account(ctx, frame, fit, days)
     rounds = fit.files.schema_.best_iteration + 1
@@ -105,6 +107,7 @@ def _train(ctx: Context) -> TrainResult:
         unlabelled=frame.unlabelled,
         dropped=frame.dropped,
         account=account,
+        findings=findings,
     )
 
 

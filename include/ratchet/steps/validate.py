@@ -13,6 +13,7 @@ from ratchet.errors import DataRejected
 from ratchet.steps import broken_rows, frames, quarantine
 from ratchet.steps.recorded import recorded
 from ratchet.steps.snapshot import load
+from ratchet.steps.window_checks import window_findings
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -59,7 +60,7 @@ def _validate(ctx: Context) -> ValidateResult:
     _refuse(ctx, judged, partitions)
     landed = sum(partition.rows for partition in partitions)
     left_out = sum(q.rows for q in judged.partitions) + sum(q.rows for q in judged.rows)
-    return ValidateResult(
+    made = ValidateResult(
         checked=len(new),
         cached=len(sound) - len(new),
         quarantined=judged.partitions,
@@ -68,6 +69,7 @@ def _validate(ctx: Context) -> ValidateResult:
         docs=layout.data_docs(ctx.pipeline.name, quarantine.suite_key(ctx), sound[-1].content) if sound else None,
         rows=landed - left_out,
     )
+    return made.model_copy(update={"findings": window_findings(ctx, made)})
 
 
 def deviating(
