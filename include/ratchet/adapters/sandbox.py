@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from ratchet.ports import FeatureFrame, FeatureQuery, Floats, ObjectStore, Trainer, TrainingPlan
 
 _OURS = "s3://~sandbox/"  # no bucket can be called so
-_BY_CONTENT = ("validations/", "quarantine/", "data_docs/")  # known by what was validated, so all sandboxes share them
+_BY_CONTENT = ("validations/", "quarantine/", "data_docs/", "summaries/")  # known by what they are of: all share them
 _MODEL = ("booster.ubj", "features.sql", "schema.json")
 
 

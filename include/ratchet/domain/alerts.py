@@ -17,6 +17,7 @@ AlertKind = Literal[
     "alias_moved",
     "ledger_broken",
     "challengers_worse",
+    "data",
     "drift",
     "overdue",
 ]
@@ -27,9 +28,11 @@ REMEDIES: dict[AlertKind, str] = {
     "alias_moved": "the ledger says who serves, and the alias follows it again, unless its version was deleted: then `ratchet rollback PIPELINE --reason …`. Find out who may move aliases; if it was meant, set it again, and take it over with `ratchet reconcile PIPELINE --adopt --reason …`",
     "ledger_broken": "nothing is promoted until it is whole: restore the entry from the object store's versions, then `ratchet reconcile PIPELINE`",
     "challengers_worse": "what is trained now is worse than what serves: look for what has changed in data, code or recipe",
+    "data": "look at the days and columns that are named; the night's page lists all of them. Land again what is wrong; a day that is right goes into validation.window.known_days",
     "drift": "the night's page shows how each has moved: find out why. A fault at the source is mended there; a real change is learnt by the next nights, and needs nothing",
     "overdue": "look at the runs of DAG PIPELINE in Airflow: paused, not parsed, stuck, failed, or waiting for a person?",
 }
+_TOLD = 3  # findings whose words an alert carries
 
 
 class Alert(Record):
@@ -58,6 +61,9 @@ def of_night(night: Night) -> tuple[Alert, ...]:
         found.append(Alert(kind="alias_moved", words=repaired))
     if night.ended and night.ended.reason == "LedgerBroken":
         found.append(Alert(kind="ledger_broken", words=night.ended.detail))
+    if odd := [finding for finding in night.findings if finding.kind != "drift"]:  # drift has an alert of its own
+        more = f"; and {len(odd) - _TOLD} more" if len(odd) > _TOLD else ""
+        found.append(Alert(kind="data", words="; ".join(finding.words for finding in odd[:_TOLD]) + more))
     for check in night.gate.verdict.checks if night.gate else ():
         if check.kind == "evidence" and check.outcome is Outcome.FAIL:
             found.append(Alert(kind="challengers_worse", words=f"{check.name}: {check.reason}"))
