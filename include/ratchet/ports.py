@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import mmap
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
+
+from pydantic import Field
 
 from ratchet.domain.case import Cost
 from ratchet.domain.models import ModelFiles, ModelVersion, Task
@@ -133,6 +136,9 @@ class FeatureFrame(Record):
     ``table`` has ``row_id`` (BIGINT, unique in the snapshot), ``dt`` (DATE), ``target`` and the features in the query's
     order, sorted by ``row_id``. ``landed`` rows were read; ``unlabelled`` had no target; ``dropped`` the query left out.
     ``quarantined`` rows of the files were left out one by one, and ``outside`` ones because they are dated to other days.
+
+    The table of a kept frame lies in a file that is mapped into memory: what is looked at takes memory, as long as the system
+    has some to spare, and what is not takes none. Who goes through many rows does so by ``batches``, which gives it back.
     """
 
     model_config = {"arbitrary_types_allowed": True, "frozen": True, "extra": "forbid"}
@@ -144,6 +150,63 @@ class FeatureFrame(Record):
     columns: Mapping[str, Mapping[str, str]]  # table → column → DuckDB type, as the query read them
     quarantined: int = 0
     outside: int = 0
+    mapped: Any = Field(None, exclude=True, repr=False)  # the mmap of the file in which the table lies
+
+    @classmethod
+    def of_file(cls, file: Path, **counts: Any) -> FeatureFrame:
+        """Map an Arrow file; ``counts`` are the other fields."""
+        import pyarrow as pa  # noqa: PLC0415
+
+        with file.open("rb") as opened:
+            mapped = mmap.mmap(opened.fileno(), 0, access=mmap.ACCESS_READ)
+        return cls(table=pa.ipc.open_file(pa.py_buffer(mapped)).read_all(), mapped=mapped, **counts)
+
+    def days(self, first: date, last: date, columns: Sequence[str] | None = None) -> pa.Table:
+        """Return the rows of some days, all columns or some; where the rows are in order of days, without a copy."""
+        where = self._where(first, last)
+        table = self.table if columns is None else self.table.select(columns)
+        if isinstance(where, slice):
+            return table.slice(where.start, where.stop - where.start)
+        return table.take(where)
+
+    def spread(self, first: date, last: date, rows: int) -> pa.Table:
+        """Return at most so many rows of some days, evenly over all of them."""
+        import numpy as np  # noqa: PLC0415
+
+        where = self._where(first, last)
+        there = np.arange(where.start, where.stop) if isinstance(where, slice) else where
+        return self.table.take(there[np.linspace(0, len(there) - 1, min(len(there), rows)).astype(np.int64)])
+
+    def _where(self, first: date, last: date) -> Any:
+        """Return where some days' rows are: a slice, or where they lie scattered, an array of their numbers."""
+        import numpy as np  # noqa: PLC0415
+        import pyarrow as pa  # noqa: PLC0415
+
+        days = self.table["dt"].cast(pa.int32()).to_numpy()
+        epoch = date(1970, 1, 1)
+        low, high = (first - epoch).days, (last - epoch).days
+        if (days[1:] < days[:-1]).any():  # rows that carry their dates may lie in any order
+            return np.flatnonzero((days >= low) & (days <= high))
+        start, end = np.searchsorted(days, [low, high + 1])
+        return slice(int(start), int(max(end, start)))
+
+    def batches(self, first: date, last: date, rows: int = 250_000) -> Iterator[pa.Table]:
+        """Yield the rows of some days in order, so many at a time; what a batch took is given back when the next one is asked for."""
+        import pyarrow.compute as pc  # noqa: PLC0415
+
+        for start in range(0, self.table.num_rows, rows):
+            batch = self.table.slice(start, rows)
+            dt = batch["dt"]
+            here = pc.and_(pc.greater_equal(dt, first), pc.less_equal(dt, last))
+            some, every = pc.any(here).as_py(), pc.all(here).as_py()
+            if some:
+                yield batch if every else batch.filter(here)
+            self.forget()
+
+    def forget(self) -> None:
+        """Give back the memory that mapped rows take; they are read again where they are looked at again."""
+        if self.mapped is not None and hasattr(mmap, "MADV_DONTNEED"):
+            self.mapped.madvise(mmap.MADV_DONTNEED)
 
 
 class SummaryPlan(Record):
@@ -180,8 +243,8 @@ class Engine(Protocol):
             DataRejected: ``corrupt`` when a file cannot be read, ``resource`` when memory or disk runs out.
         """
 
-    def features(self, query: FeatureQuery) -> FeatureFrame:
-        """Run the features query.
+    def features(self, query: FeatureQuery, out: Path | None = None) -> FeatureFrame:
+        """Run the features query; with ``out``, into that Arrow file instead of into memory.
 
         Raises:
             SpecInvalid: the query or the target does not run over these columns, or returns a row twice or without ``row_id``.

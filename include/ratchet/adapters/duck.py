@@ -48,6 +48,7 @@ _FILE = 1 << 32  # row_id = file × this + row in the file
 _OURS = {"row_id", "dt"}  # a source column of such a name gives way to ours
 _LEFT_OUT = "_quarantined"  # table of the rows that are left out
 _SHOWN = 5  # rows that a message names
+_BATCH = 100_000  # rows that are handed over at a time
 
 
 class DuckEngine:
@@ -135,7 +136,7 @@ class DuckEngine:
                     raise duck_files.corrupt(file.key, first_line(exc)) from exc
         return made
 
-    def features(self, query: FeatureQuery) -> FeatureFrame:
+    def features(self, query: FeatureQuery, out: Path | None = None) -> FeatureFrame:
         """See ``ports.Engine.features``.
 
         Raises:
@@ -146,11 +147,11 @@ class DuckEngine:
 
         try:
             with connect(self._spill, self._memory_limit, threads=1) as con:
-                return self._features(con, query)
+                return self._features(con, query, out)
         except duckdb.Error as exc:
             raise _translated(exc, "features", query.hidden) from exc
 
-    def _features(self, con: Any, query: FeatureQuery) -> FeatureFrame:
+    def _features(self, con: Any, query: FeatureQuery, out: Path | None) -> FeatureFrame:
         tables = {name: self._table(con, name, files) for name, files in query.tables.items()}
         rows = tables["rows"]
         _shut(con, [file.path for table in query.tables.values() for file in table.files])
@@ -161,8 +162,8 @@ class DuckEngine:
         for name, table in tables.items():
             shown = ", ".join(identifier(column) for column in visible[name])
             con.execute(f"CREATE VIEW {identifier(name)} AS SELECT {shown} FROM ({table.source})")
-        features = _run(con, query)
-        frame = _label(con, query, rows.source, features, visible)
+        features = _features_of(con, query)
+        frame = _label(con, query, rows.source, features, visible, out)
         ((read,),), ((usable, within),) = con.execute(rows.read).fetchall(), con.execute(rows.counts).fetchall()
         return frame.model_copy(update={"quarantined": read - usable, "outside": usable - within})
 
@@ -303,8 +304,8 @@ def _remedy(table: str, column: str, key: str) -> str:
     return f". Its type is told by each file's values unless the spec declares it: `{field}: {{{name}: VARCHAR}}`"
 
 
-def _run(con: Any, query: FeatureQuery) -> dict[str, str]:
-    """Run the query into ``_features`` and return its features' types.
+def _features_of(con: Any, query: FeatureQuery) -> str:
+    """Return the SELECT of the query's features in order of ``row_id``, which comes first.
 
     ``rows`` is all that it can see: the view over all columns does not exist yet.
     """
@@ -313,23 +314,13 @@ def _run(con: Any, query: FeatureQuery) -> dict[str, str]:
     try:
         sql = select(con, query.sql)
         described = [(name, kind) for name, kind, *_ in con.execute(f"DESCRIBE {sql}").fetchall()]
-        _refuse_columns(described)
-        con.execute(
-            f"CREATE TEMP TABLE _features AS SELECT * FROM ({sql}\n)"
-        )  # the line that errors name is the file's
     except (NotOneSelect, duckdb.Error) as exc:
         raise _translated(exc, "features", query.hidden) from exc
-    twice = con.execute(
-        "SELECT row_id, count(*) FROM _features GROUP BY ALL HAVING count(*) > 1 OR row_id IS NULL ORDER BY ALL LIMIT 1"
-    ).fetchall()
-    for row, times in twice:
-        why = (
-            f"row_id {row} comes back {times} times: a join multiplies rows; make the side that it joins unique"
-            if row is not None
-            else "a row_id is NULL"
-        )
-        raise SpecInvalid([Problem("features", "", f"the query must return each row once; {why}")])
-    return {name: kind for name, kind in described if name.lower() not in _OURS}
+    _refuse_columns(described)
+    shown = ", ".join(
+        ["row_id", *(_plain(identifier(name), kind, name) for name, kind in described if name.lower() not in _OURS)]
+    )
+    return f"SELECT {shown} FROM ({sql}\n) ORDER BY row_id"  # the line that errors name is the file's
 
 
 def _refuse_columns(described: Sequence[tuple[str, str]]) -> None:
@@ -349,32 +340,36 @@ def _refuse_columns(described: Sequence[tuple[str, str]]) -> None:
 
 
 def _label(
-    con: Any, query: FeatureQuery, source: str, features: Mapping[str, str], columns: Mapping[str, Mapping[str, str]]
+    con: Any,
+    query: FeatureQuery,
+    source: str,
+    features: str,
+    columns: Mapping[str, Mapping[str, str]],
+    out: Path | None,
 ) -> FeatureFrame:
-    """Join the features to the labels of their rows."""
+    """Put the labels of their rows beside the features."""
     import duckdb
+
+    from ratchet.adapters.duck_frame import Labels, written  # noqa: PLC0415  imports pyarrow
 
     try:
         target = expression(con, query.target)
         con.execute(f"CREATE TEMP TABLE _labels AS SELECT row_id, dt, {target} AS target FROM ({source})")
     except (NotOneSelect, duckdb.Error) as exc:
         raise _translated(exc, "target.sql", ()) from exc
-    if con.execute("SELECT count(*) FROM _features ANTI JOIN _labels USING (row_id)").fetchall()[0][0]:
-        raise SpecInvalid(
-            [Problem("features", "", "the query returns a row_id that `rows` does not have; hand it through unchanged")]
-        )
     kind = con.execute("SELECT typeof(any_value(target)) FROM _labels").fetchall()[0][0]
     if kind in {"DOUBLE", "FLOAT"}:
         _refuse_infinite(con, query)
-    shown = ", ".join(_plain(f"f.{identifier(name)}", found, name) for name, found in features.items())
-    table = con.sql(
-        f"SELECT l.row_id, l.dt, {_plain('l.target', kind, 'target')}{', ' if shown else ''}{shown} "
-        "FROM _features f JOIN _labels l ON f.row_id = l.row_id WHERE l.target IS NOT NULL ORDER BY l.row_id"
-    ).to_arrow_table()
     landed, labelled = con.execute("SELECT count(*), count(target) FROM _labels").fetchall()[0]
-    return FeatureFrame(
-        table=table, landed=landed, unlabelled=landed - labelled, dropped=labelled - table.num_rows, columns=columns
-    )
+    labels = con.sql(f"SELECT row_id, dt, {_plain('target', kind, 'target')} FROM _labels ORDER BY row_id")
+    found = Labels(labels.to_arrow_table())
+    con.execute("DROP TABLE _labels")
+    try:
+        rows, table = written(con.sql(features).to_arrow_reader(_BATCH), found, out)
+    except duckdb.Error as exc:
+        raise _translated(exc, "features", query.hidden) from exc
+    counts = {"landed": landed, "unlabelled": landed - labelled, "dropped": labelled - rows, "columns": columns}
+    return FeatureFrame.of_file(out, **counts) if out else FeatureFrame(table=table, **counts)
 
 
 def _refuse_infinite(con: Any, query: FeatureQuery) -> None:

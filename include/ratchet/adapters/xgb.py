@@ -10,16 +10,18 @@ import re
 import subprocess
 import sys
 import warnings
+from datetime import date
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from ratchet.domain.models import Feature, ModelFiles, ModelSchema
+from ratchet.domain.windows import Span
 from ratchet.errors import DataRejected, Problem, SpecInvalid
 from ratchet.ports import Fit, Tried
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
     from pathlib import Path
 
     import pyarrow as pa
@@ -29,6 +31,7 @@ if TYPE_CHECKING:
     from ratchet.ports import FeatureFrame, FeatureQuery, Floats, TrainingPlan
 
 RESERVED = ("row_id", "dt", "target")
+_ROWS = 250_000  # that are turned into a matrix at a time
 _EVAL_METRIC: dict[Task, str] = {"binary": "logloss", "multiclass": "mlogloss", "regression": "rmse"}
 _OBJECTIVE: dict[Task, str] = {
     "binary": "binary:logistic",
@@ -42,12 +45,10 @@ class XgbTrainer:
 
     def fit(self, frame: FeatureFrame, days: Windows, plan: TrainingPlan, query: FeatureQuery) -> Fit:
         """See ``ports.Trainer.fit``."""
-        import pyarrow.compute as pc  # noqa: PLC0415
         import xgboost as xgb
 
-        dt = frame.table["dt"]
-        fit = frame.table.filter(pc.less_equal(dt, days.fit.last))
-        stop = frame.table.filter(pc.and_(pc.greater_equal(dt, days.stop.first), pc.less_equal(dt, days.stop.last)))
+        grown = Span(first=date.min, last=days.fit.last)
+        fit, stop = (frame.days(span.first, span.last) for span in (grown, days.stop))
         for part, name, span in ((fit, "fit", days.fit), (stop, "early-stopping", days.stop)):
             if part.num_rows == 0:
                 raise DataRejected(
@@ -55,7 +56,7 @@ class XgbTrainer:
                     f"no labelled row in the {name} days {span}; widen the window or land the missing partitions",
                 )
         classes = _classes(plan.task, fit)
-        features = _features(fit)
+        features = _features(frame, grown)
         schema = ModelSchema(
             task=plan.task,
             features=features,
@@ -65,13 +66,11 @@ class XgbTrainer:
             hidden=tuple(query.hidden),
             target=query.target,
         )
-        train = xgb.QuantileDMatrix(matrix(schema, fit), labels(schema, fit), **_described(schema))
-        known = (
-            labels(schema, stop) >= 0 if classes else np.ones(stop.num_rows, bool)
-        )  # a class first met here cannot be watched
-        watch = xgb.QuantileDMatrix(
-            matrix(schema, stop)[known], labels(schema, stop)[known], ref=train, **_described(schema)
-        )
+        if classes and not (labels(schema, stop) >= 0).any():  # a class first met there cannot be watched
+            words = f"no row in the early-stopping days {days.stop} has a class that the days before have: {', '.join(classes[:5])}"
+            raise DataRejected("empty", f"{words}. Look at the labels of those days, or widen the window")
+        train = _quantiles(schema, frame, grown)
+        watch = _quantiles(schema, frame, days.stop, train)
         params = {
             "eval_metric": _EVAL_METRIC[plan.task],
             **plan.params,
@@ -159,8 +158,42 @@ def predict(booster: bytes, schema: ModelSchema, table: pa.Table) -> Floats:
     model.load_model(bytearray(booster))
     if table.num_rows == 0:
         return np.zeros((0, len(schema.classes)) if schema.task == "multiclass" else 0)
-    scores: Floats = model.predict(xgb.DMatrix(matrix(schema, table), **_described(schema))).astype(np.float64)
-    return scores
+    parts = (table.slice(start, _ROWS) for start in range(0, table.num_rows, _ROWS))
+    found = [
+        model.predict(xgb.DMatrix(matrix(schema, part), **_described(schema))).astype(np.float64) for part in parts
+    ]
+    return np.concatenate(found)
+
+
+def _quantiles(schema: ModelSchema, frame: FeatureFrame, days: Span, like: Any = None) -> Any:
+    """Return the days as XGBoost learns from them, read batch by batch; the bytes are those of one batch of all rows.
+
+    A row of a class that training never met is left out: it cannot be watched.
+    """
+    import xgboost as xgb
+
+    names = {key: value for key, value in _described(schema).items() if key != "enable_categorical"}
+
+    class Batches(xgb.DataIter):  # type: ignore[misc]  # XGBoost is untyped
+        """XGBoost goes over the rows several times."""
+
+        def __init__(self) -> None:
+            self._left: Iterator[pa.Table] = iter(())
+            super().__init__(release_data=True)
+
+        def reset(self) -> None:
+            self._left = frame.batches(days.first, days.last, _ROWS)
+
+        def next(self, input_data: Any) -> bool:
+            for batch in self._left:
+                y, x = labels(schema, batch), matrix(schema, batch)
+                known = y >= 0 if schema.classes else np.ones(len(y), bool)
+                if known.any():
+                    input_data(data=x[known], label=y[known], **names)
+                    return True
+            return False
+
+    return xgb.QuantileDMatrix(Batches(), ref=like, enable_categorical=True)
 
 
 def matrix(schema: ModelSchema, table: pa.Table) -> Any:
@@ -220,7 +253,7 @@ def _classes(task: Task, fit: pa.Table) -> tuple[str, ...]:
     import pyarrow.compute as pc  # noqa: PLC0415
 
     kind = fit["target"].type
-    met = [str(v) for v in pc.unique(fit["target"].cast(pa.string())).to_pylist()]
+    met = [str(v) for v in pc.unique(fit["target"]).cast(pa.string()).to_pylist()]
     if task == "regression":
         if not (pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_decimal(kind)):
             raise SpecInvalid([Problem("spec", "target.sql", f"a regression needs a number, found {kind}")])
@@ -252,20 +285,18 @@ def _is_number(text: str) -> bool:
     return True
 
 
-def _features(fit: pa.Table) -> tuple[Feature, ...]:
-    import pyarrow as pa  # noqa: PLC0415
-    import pyarrow.compute as pc  # noqa: PLC0415
-
-    features = []
-    for name in fit.column_names:
-        if name in RESERVED:
-            continue
-        kind = _kind(name, fit[name].type)
-        values = pc.unique(fit[name].cast(pa.string())).to_pylist() if kind == "category" else []
-        features.append(Feature(name=name, kind=kind, categories=tuple(sorted(v for v in values if v is not None))))
-    if not features:
+def _features(frame: FeatureFrame, days: Span) -> tuple[Feature, ...]:
+    """Name the features, with the texts that are met on some days."""
+    kinds = {f.name: _kind(f.name, f.type) for f in frame.table.schema if f.name not in RESERVED}
+    if not kinds:
         raise SpecInvalid([Problem("features", "", "the query returns row_id only; select at least one feature")])
-    return tuple(features)
+    met: dict[str, set[str]] = {name: set() for name, kind in kinds.items() if kind == "category"}
+    for batch in frame.batches(days.first, days.last, _ROWS) if met else ():
+        for name, texts in met.items():
+            texts.update(text for text in batch[name].unique().to_pylist() if text is not None)
+    return tuple(
+        Feature(name=name, kind=kind, categories=tuple(sorted(met.get(name, ())))) for name, kind in kinds.items()
+    )
 
 
 def _kind(name: str, kind: pa.DataType) -> Any:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from ratchet.domain import layout
@@ -18,7 +19,7 @@ from ratchet.domain.night import EvaluateResult
 from ratchet.errors import NightSkipped
 from ratchet.steps import drift, frames
 from ratchet.steps.champion import problem_of
-from ratchet.steps.measures import Common, Scored, measures, values_of
+from ratchet.steps.measures import Common, Scored, Slices, measures
 from ratchet.steps.recorded import recorded
 from ratchet.steps.trial import gather
 
@@ -104,9 +105,7 @@ def _slices(ctx: Context, scored: Scored) -> dict[str, MetricValue]:
     """Return metrics per value of each slice column."""
     found: dict[str, MetricValue] = {}
     for column in ctx.pipeline.spec.evaluation.slices:
-        values = values_of(scored.table, column)
-        for value in np.unique(values):
-            here = values == value
+        for value, here in Slices(scored.table, column).among():
             metrics = ctx.services.trainer.metrics(
                 ctx.pipeline.spec.target.task, scored.y[here], scored.predictions[here]
             )
@@ -124,14 +123,14 @@ def _predictions(ctx: Context, challenger: Scored, champion: Scored | None) -> b
     """
     table = challenger.table.select(["row_id", "dt"])
     table = table.append_column("label", pa.array(challenger.y)).append_column(
-        "challenger", _column(challenger.predictions)
+        "challenger", column_of(challenger.predictions)
     )
     if champion is not None:
         scores = _in_order(champion, challenger.classes)
-        theirs = dict(zip(champion.table["row_id"].to_pylist(), scores.tolist(), strict=True))
-        table = table.append_column("champion", pa.array([theirs.get(row) for row in table["row_id"].to_pylist()]))
+        where = pc.index_in(table["row_id"], value_set=champion.table["row_id"].combine_chunks())
+        table = table.append_column("champion", column_of(scores).take(where))  # null where the champion has none
     for name in ctx.pipeline.spec.evaluation.slices:
-        table = table.append_column(f"slice:{name}", pa.array(values_of(challenger.table, name)))
+        table = table.append_column(f"slice:{name}", Slices(challenger.table, name).texts)
     table = table.replace_schema_metadata({"ratchet.classes": json.dumps(challenger.classes)})
     out = io.BytesIO()
     pq.write_table(table, out)
@@ -149,5 +148,9 @@ def _in_order(scored: Scored, classes: tuple[str, ...]) -> Floats:
     return ordered
 
 
-def _column(predictions: Floats) -> pa.Array:
-    return pa.array(predictions if predictions.ndim == 1 else predictions.tolist())
+def column_of(predictions: Floats) -> pa.Array:
+    """Return predictions as a column: of numbers, or of lists of them."""
+    if predictions.ndim == 1:
+        return pa.array(predictions)
+    rows, classes = predictions.shape
+    return pa.ListArray.from_arrays(np.arange(rows + 1, dtype=np.int32) * classes, predictions.ravel())

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import os
+import uuid
+from contextlib import contextmanager
 from datetime import date
 from typing import TYPE_CHECKING
-
-import pyarrow as pa
-import pyarrow.parquet as pq
 
 from ratchet.domain.records import Record, digest
 from ratchet.domain.snapshots import StoredObject
@@ -19,8 +17,10 @@ from ratchet.steps.quarantine import exclusions
 from ratchet.steps.snapshot import date_column, file_format, load
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
     from pathlib import Path
+
+    import pyarrow as pa
 
     from ratchet.domain.snapshots import Pin, Snapshot
     from ratchet.ports import FileProfile
@@ -55,18 +55,15 @@ def feature_frame(ctx: Context, sql: str) -> FeatureFrame:
     left_out = _left_out(ctx)
     key = digest([snapshot.digest, left_out, sql, spec.source.model_dump(mode="json"), spec.target.sql, code_digest()])
     folder = ctx.services.cache / "frames"
-    table_file, counts_file = folder / f"{key}.parquet", folder / f"{key}.json"
+    table_file, counts_file = folder / f"{key}.arrow", folder / f"{key}.json"
     if counts_file.is_file() and table_file.is_file():
         counts = _Counts.model_validate_json(counts_file.read_bytes())
-        return FeatureFrame(table=pq.read_table(table_file, memory_map=True), **counts.model_dump())
-    frame = ctx.services.engine.features(_query(ctx, sql, _tables(ctx, snapshot, snapshot.window.last)))
-    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-    counts = _Counts(**frame.model_dump(exclude={"table"}))
-    aside = folder / f".{key}-{os.getpid()}"
-    pq.write_table(frame.table, aside)
-    aside.replace(table_file)
-    aside.write_text(counts.model_dump_json())
-    aside.replace(counts_file)
+        return FeatureFrame.of_file(table_file, **counts.model_dump())
+    with _aside(folder, key) as aside:
+        frame = ctx.services.engine.features(_query(ctx, sql, _tables(ctx, snapshot, snapshot.window.last)), aside)
+        aside.replace(table_file)
+        aside.write_text(_Counts(**frame.model_dump(exclude={"table"})).model_dump_json())
+        aside.replace(counts_file)
     return frame
 
 
@@ -75,15 +72,25 @@ def feature_frame_through(ctx: Context, sql: str, last: date) -> FeatureFrame:
     snapshot = load(ctx)
     if last >= snapshot.window.last:
         return feature_frame(ctx, sql)
-    return ctx.services.engine.features(_query(ctx, sql, _tables(ctx, snapshot, last)))
+    # The file has no name any more when this returns, and is gone when the frame is.
+    with _aside(ctx.services.cache / "frames", f"through-{last}") as aside:
+        return ctx.services.engine.features(_query(ctx, sql, _tables(ctx, snapshot, last)), aside)
 
 
 def of_days(frame: FeatureFrame, first: date, last: date) -> pa.Table:
     """Return the frame's rows of some days."""
-    import pyarrow.compute as pc  # noqa: PLC0415
+    return frame.days(first, last)
 
-    dt = frame.table["dt"]
-    return frame.table.filter(pc.and_(pc.greater_equal(dt, first), pc.less_equal(dt, last)))
+
+@contextmanager
+def _aside(folder: Path, name: str) -> Iterator[Path]:
+    """Name a file to write to, which does not stay there."""
+    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    aside = folder / f".{name}-{uuid.uuid4().hex}"
+    try:
+        yield aside
+    finally:
+        aside.unlink(missing_ok=True)
 
 
 def readable(ctx: Context, table: Table, pins: Sequence[Pin], less: Exclusions | None = None) -> tuple[TableFile, ...]:

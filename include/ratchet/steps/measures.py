@@ -11,11 +11,13 @@ from ratchet.domain.drift import index_of_counts, stability_index
 from ratchet.domain.gates import LOSSES, AgeGate, BaselineGate, DriftGate, SliceGapGate, SlicesGate, StabilityGate
 from ratchet.domain.intervals import gain_interval, metric_intervals
 from ratchet.domain.losses import by_day, row_losses
+from ratchet.domain.windows import DAY
 from ratchet.steps import frames, turns
 from ratchet.steps.binning import bins_of, counts
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterator, Mapping
+    from datetime import date
 
     import pyarrow as pa
 
@@ -23,6 +25,8 @@ if TYPE_CHECKING:
     from ratchet.domain.models import ModelFiles
     from ratchet.ports import FeatureFrame, Floats
     from ratchet.steps.context import Context
+
+_LINEAR_ROWS = 50_000  # that the linear baseline learns from, evenly over the days
 
 
 class Scored:
@@ -101,13 +105,12 @@ def measures(ctx: Context, frame: FeatureFrame, challenger: Scored, common: Comm
         common: it and the champion on the rows that both have scored; None where there is no champion that can be.
     """
     gates = ctx.pipeline.spec.gates
-    before = frames.of_days(frame, ctx.windows.fit.first, ctx.windows.stop.last)
     wanted: dict[str, Any] = {
         "intervals": _intervals(ctx, challenger, common),
-        "levels": _levels(ctx, challenger, before),
+        "levels": _levels(ctx, challenger, frame),
         "health": _health(ctx, frame),
         "served_days": _served(ctx) if any(isinstance(g, AgeGate) for g in gates) else None,
-        "baselines": _baselines(ctx, [g for g in gates if isinstance(g, BaselineGate)], challenger, before),
+        "baselines": _baselines(ctx, [g for g in gates if isinstance(g, BaselineGate)], challenger, frame),
     }
     drift = [g for g in gates if isinstance(g, DriftGate)]
     if drift:
@@ -124,9 +127,25 @@ def measures(ctx: Context, frame: FeatureFrame, challenger: Scored, common: Comm
     return wanted
 
 
-def values_of(table: pa.Table, column: str) -> Any:
-    """Return a slice column as texts."""
-    return np.array([str(v) for v in table[column].to_pylist()])
+class Slices:
+    """A slice column: its values as texts, in order, and which of them each row has."""
+
+    def __init__(self, table: pa.Table, column: str) -> None:
+        import pyarrow as pa  # noqa: PLC0415
+        import pyarrow.compute as pc  # noqa: PLC0415
+
+        found = pc.dictionary_encode(table[column].combine_chunks(), null_encoding="encode")
+        texts = [str(value) for value in found.dictionary.to_pylist()]
+        self.names = sorted(set(texts))
+        numbers = {name: number for number, name in enumerate(self.names)}
+        self.codes = np.array([numbers[text] for text in texts], dtype=np.int32)[found.indices.to_numpy()]
+        self.texts: pa.Array = pa.array(self.names, pa.string()).take(pa.array(self.codes))
+
+    def among(self, rows: Any = slice(None)) -> Iterator[tuple[str, Any]]:
+        """Yield each value that some rows have, and which of these rows have it."""
+        codes = self.codes[rows]
+        for number in np.unique(codes):
+            yield self.names[number], codes == number
 
 
 def _intervals(ctx: Context, challenger: Scored, common: Common | None) -> dict[str, tuple[float, float]]:
@@ -142,9 +161,9 @@ def _intervals(ctx: Context, challenger: Scored, common: Common | None) -> dict[
     return found
 
 
-def _levels(ctx: Context, challenger: Scored, before: pa.Table) -> dict[str, Level]:
+def _levels(ctx: Context, challenger: Scored, frame: FeatureFrame) -> dict[str, Level]:
     """Return how high predictions and labels are: by class, or by value."""
-    y, past = challenger.y, ctx.services.trainer.labels(challenger.files, before)
+    y, past = challenger.y, _past(ctx, challenger, frame, ctx.windows.fit.first)
     task = challenger.files.schema_.task
     if not len(y) or not len(past):
         return {}
@@ -166,21 +185,26 @@ def _levels(ctx: Context, challenger: Scored, before: pa.Table) -> dict[str, Lev
     }
 
 
+def _past(ctx: Context, challenger: Scored, frame: FeatureFrame, first: date) -> Floats:
+    """Return the labels from a day to the last one that training looked at."""
+    rows = frame.days(first, ctx.windows.stop.last, ("target",))
+    return ctx.services.trainer.labels(challenger.files, rows)
+
+
 def _health(ctx: Context, frame: FeatureFrame) -> DataHealth:
     night = ctx.night
     assert night.snapshot
     assert night.validate_
-    days, counts = np.unique(frame.table["dt"].to_numpy().astype("datetime64[D]"), return_counts=True)
-    newest = np.datetime64(ctx.windows.newest)
-    older = counts[days != newest]
+    counts = {day["values"]: day["counts"] for day in frame.table["dt"].value_counts().to_pylist()}
+    newest = counts.pop(ctx.windows.newest, 0)
     return DataHealth(
         partitions=night.snapshot.partitions,
         quarantined=len(night.validate_.quarantined),
         warnings=len(night.validate_.warnings),
         rows=frame.landed,
         unlabelled=frame.unlabelled,
-        newest_rows=int(counts[days == newest].sum()),
-        usual_rows=float(np.median(older)) if len(older) else 0.0,
+        newest_rows=newest,
+        usual_rows=float(np.median(list(counts.values()))) if counts else 0.0,
     )
 
 
@@ -193,30 +217,30 @@ def _served(ctx: Context) -> int | None:
 
 
 def _baselines(
-    ctx: Context, gates: list[BaselineGate], challenger: Scored, before: pa.Table
+    ctx: Context, gates: list[BaselineGate], challenger: Scored, frame: FeatureFrame
 ) -> dict[str, dict[str, tuple[BaselineDay, ...]]]:
     found: dict[str, dict[str, tuple[BaselineDay, ...]]] = {}
     for gate in gates:
         for name in gate.baselines:
-            predictions = _baseline(ctx, gate, name, challenger, before)
+            predictions = _baseline(ctx, gate, name, challenger, frame)
             if predictions is not None:
                 found.setdefault(gate.key(name), {})[gate.loss] = _beaten(gate.loss, challenger, predictions)
     return found
 
 
-def _baseline(ctx: Context, gate: BaselineGate, name: Baseline, challenger: Scored, before: pa.Table) -> Floats | None:
+def _baseline(
+    ctx: Context, gate: BaselineGate, name: Baseline, challenger: Scored, frame: FeatureFrame
+) -> Floats | None:
     """Return what a baseline predicts for the hold-out; None where it has no day to learn from."""
+    first, last = ctx.windows.fit.first, ctx.windows.stop.last
     if name == "recent":
-        import pyarrow.compute as pc  # noqa: PLC0415
-
-        days = ctx.windows.holdout.first.toordinal()
-        newest = type(ctx.windows.holdout.first).fromordinal(days - gate.recent_days)
-        before = before.filter(pc.greater_equal(before["dt"], newest))
-    if not before.num_rows:
-        return None
+        first = max(first, ctx.windows.holdout.first - DAY * gate.recent_days)
     if name == "linear":
-        return ctx.services.trainer.linear(challenger.files, before, challenger.table)
-    past = ctx.services.trainer.labels(challenger.files, before)
+        before = frame.spread(first, last, _LINEAR_ROWS)
+        return ctx.services.trainer.linear(challenger.files, before, challenger.table) if before.num_rows else None
+    past = _past(ctx, challenger, frame, first)
+    if not len(past):
+        return None
     rate = np.array([(past == i).mean() for i in range(len(challenger.classes))])
     constant = rate if challenger.predictions.ndim > 1 else past.mean()
     return np.broadcast_to(constant, challenger.predictions.shape)
@@ -235,9 +259,8 @@ def _beaten(loss: Loss, challenger: Scored, predictions: Floats) -> tuple[Baseli
 def _slices(compared: set[tuple[str, Loss]], common: Common) -> dict[str, dict[str, dict[str, tuple[DayLoss, ...]]]]:
     found: dict[str, dict[str, dict[str, tuple[DayLoss, ...]]]] = {}
     for column, loss in sorted(compared):
-        values = values_of(common.challenger.table, column)[common.ours]
-        for value in np.unique(values):
-            found.setdefault(column, {}).setdefault(str(value), {})[loss] = common.paired(loss, values == value)
+        for value, here in Slices(common.challenger.table, column).among(common.ours):
+            found.setdefault(column, {}).setdefault(value, {})[loss] = common.paired(loss, here)
     return found
 
 
@@ -245,19 +268,19 @@ def _shared(ctx: Context, gates: list[SliceGapGate], common: Common) -> dict[str
     task = ctx.pipeline.spec.target.task
     found: dict[str, SharedMetric] = {}
     for column in sorted({gate.column for gate in gates if gate.margin is not None}):
-        values = values_of(common.challenger.table, column)[common.ours]
-        for value in np.unique(values):
-            both = common.shared(lambda y, p: ctx.services.trainer.metrics(task, y, p), values == value)
+        for value, here in Slices(common.challenger.table, column).among(common.ours):
+            both = common.shared(lambda y, p: ctx.services.trainer.metrics(task, y, p), here)
             found |= {f"{name}[{column}={value}]": metric for name, metric in both.items()}
     return found
 
 
 def _drift(ctx: Context, frame: FeatureFrame, challenger: Scored) -> dict[str, MetricValue]:
-    fit, rows = frames.of_days(frame, ctx.windows.fit.first, ctx.windows.fit.last), challenger.table.num_rows
-    return {
-        feature.name: MetricValue(value=_moved(fit[feature.name], challenger.table[feature.name]), rows=rows)
-        for feature in challenger.files.schema_.features
-    }
+    found, rows = {}, challenger.table.num_rows
+    for feature in challenger.files.schema_.features:
+        before = frame.days(ctx.windows.fit.first, ctx.windows.fit.last, (feature.name,))[feature.name]
+        found[feature.name] = MetricValue(value=_moved(before, challenger.table[feature.name]), rows=rows)
+        frame.forget()
+    return found
 
 
 def _moved(before: pa.ChunkedArray, after: pa.ChunkedArray) -> float | None:

@@ -20,7 +20,7 @@ from ratchet.steps.snapshot import accept, load
 from ratchet.steps.window_checks import feature_findings
 
 if TYPE_CHECKING:
-    from ratchet.domain.windows import Windows
+    from ratchet.domain.windows import Span, Windows
     from ratchet.ports import FeatureFrame, Fit
     from ratchet.steps.context import Context
 
@@ -60,7 +60,7 @@ def fitted(ctx: Context, frame: FeatureFrame, days: Windows) -> Fit:
         raise NightSkipped(
             "too_few_rows", f"{rows.num_rows} labelled rows in {days.fit}, window.min_rows is {spec.window.min_rows}"
         )
-    _refuse_infinite(rows)
+    _refuse_infinite(frame, days.fit)
     ctx.say(f"fitting on {rows.num_rows} rows of {days.fit}, watching {days.stop}")
     return ctx.services.trainer.fit(frame, days, _plan(ctx), frames.feature_query(ctx, ctx.pipeline.sql))
 
@@ -197,14 +197,17 @@ def _refuse_unknown_slices(ctx: Context, rows: pa.Table) -> None:
             raise SpecInvalid([Problem(f"pipelines/{ctx.pipeline.name}.yaml", f"evaluation.slices[{i}]", words)])
 
 
-def _refuse_infinite(rows: pa.Table) -> None:
+def _refuse_infinite(frame: FeatureFrame, days: Span) -> None:
     import pyarrow.compute as pc  # noqa: PLC0415
 
-    for name in rows.column_names:
-        if pa.types.is_floating(rows[name].type):
-            infinite = pc.sum(pc.is_inf(rows[name])).as_py() or 0
-            if infinite:
-                raise DataRejected(
-                    "non_finite",
-                    f"feature {name} is infinite in {infinite} rows; mend the data, or turn it into NULL in the query",
-                )
+    names = [field.name for field in frame.table.schema if pa.types.is_floating(field.type)]
+    infinite = dict.fromkeys(names, 0)
+    for batch in frame.batches(days.first, days.last) if names else ():
+        for name in names:
+            infinite[name] += pc.sum(pc.is_inf(batch[name])).as_py() or 0
+    for name, rows in infinite.items():
+        if rows:
+            raise DataRejected(
+                "non_finite",
+                f"feature {name} is infinite in {rows} rows; mend the data, or turn it into NULL in the query",
+            )
