@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from ratchet.domain.night import Night
+    from ratchet.ports import DatasetUsed
 
 
 class Killed(BaseException):
@@ -214,6 +215,7 @@ class _Run:
     curves: dict[str, Sequence[float]] = field(default_factory=dict)
     files: dict[str, bytes] = field(default_factory=dict)
     model: dict[str, bytes] = field(default_factory=dict)
+    inputs: tuple[DatasetUsed, ...] = ()
     status: str = "RUNNING"
 
 
@@ -263,6 +265,11 @@ class MemoryRegistry:
             ("files", files),
         ):
             getattr(run, name).update(given or {})
+
+    def log_inputs(self, run_id: str, datasets: Sequence[DatasetUsed]) -> None:
+        """See ``ports.Registry.log_inputs``."""
+        self.tripwire("log_inputs", run_id)
+        self.runs[run_id].inputs = tuple(datasets)
 
     def log_model(self, run_id: str, files: ModelFiles) -> None:
         """See ``ports.Registry.log_model``."""

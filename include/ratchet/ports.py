@@ -331,6 +331,17 @@ class Trainer(Protocol):
         """Compute the task's metrics by scikit-learn; None where one is undefined (a single class)."""
 
 
+class DatasetUsed(Record):
+    """One table of a snapshot, as a run has learnt from it."""
+
+    name: str  # as the features query calls it
+    snapshot: str  # digest of the whole snapshot
+    uri: str  # where the table lies
+    rows: int  # that landed in the window
+    objects: int
+    columns: Mapping[str, str]  # column → DuckDB type
+
+
 class Registry(Protocol):
     """Experiment tracking and the model registry."""
 
@@ -348,6 +359,9 @@ class Registry(Protocol):
         files: Mapping[str, bytes] | None = None,
     ) -> None:
         """Log in as few requests as possible; ``files`` by artifact path."""
+
+    def log_inputs(self, run_id: str, datasets: Sequence[DatasetUsed]) -> None:
+        """Log what a run has learnt from, as the tracking server's own dataset records."""
 
     def log_model(self, run_id: str, files: ModelFiles) -> None:
         """Log the model as a pyfunc of data only, under the run's artifact path ``model``."""

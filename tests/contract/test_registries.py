@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import uuid
 from datetime import date
 
+import mlflow
 import pytest
 
 from fakes import MemoryRegistry
 from ratchet.adapters.mlflow import MlflowRegistry
 from ratchet.domain.models import Feature, ModelFiles, ModelSchema
 from ratchet.errors import ArtifactTampered, ObjectNotFound, ServiceError
+from ratchet.ports import DatasetUsed
 
 SCHEMA = ModelSchema(task="binary", features=(Feature(name="x", kind="number"),), classes=("0", "1"), best_iteration=3)
 FILES = ModelFiles(booster=b"\x00booster\xff", features="SELECT row_id, x FROM rows -- ü", schema_=SCHEMA)
@@ -75,6 +78,36 @@ def test_a_run_key_has_one_version(registry, pipeline):
     again = registry.register(pipeline, facts(), run_of(registry, pipeline))
     assert again == first
     assert list(registry.versions(pipeline)) == [first]
+
+
+USED = DatasetUsed(
+    name="rows",
+    snapshot="ab" * 32,
+    uri="s3://lake/rows/",
+    rows=1234,
+    objects=7,
+    columns={"id": "BIGINT", 'odd " name': "DECIMAL(8,2)", "at": "TIMESTAMP WITH TIME ZONE", "tags": "VARCHAR[]"},
+)
+
+
+def test_a_run_says_what_it_has_learnt_from(registry, pipeline):
+    """The server's own dataset records name the table, where it lies, its columns and rows, and the snapshot in full."""
+    run_id = run_of(registry, pipeline)
+    registry.log_inputs(run_id, [USED, USED.model_copy(update={"name": "side", "columns": {}})])
+    if isinstance(registry, MemoryRegistry):
+        assert [used.name for used in registry.runs[run_id].inputs] == ["rows", "side"]
+        return
+    found = {i.dataset.name: i for i in registry.client.get_run(run_id).inputs.dataset_inputs}
+    assert set(found) == {"rows", "side"}
+    rows = found["rows"].dataset
+    assert (rows.digest, rows.source_type, json.loads(rows.source)) == (USED.snapshot[:36], "s3", {"uri": USED.uri})
+    assert json.loads(rows.profile) == {"num_rows": 1234, "num_objects": 7}
+    types = {column["name"]: column["type"] for column in json.loads(rows.schema)["mlflow_colspec"]}
+    assert types == {"id": "long", 'odd " name': "double", "at": "datetime", "tags": "string"}
+    tags = {tag.key: tag.value for tag in found["rows"].tags}
+    assert tags == {"mlflow.data.context": "training", "ratchet.snapshot": USED.snapshot}
+    source = mlflow.data.get_source(found["rows"])
+    assert source.to_dict()["uri"] == USED.uri
 
 
 def test_versions_come_newest_first(registry, pipeline):

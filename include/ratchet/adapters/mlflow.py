@@ -31,6 +31,8 @@ from ratchet.errors import (
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
+    from ratchet.ports import DatasetUsed
+
 _LOG = logging.getLogger("ratchet")
 _FILES = ("booster.ubj", "features.sql", "schema.json")
 _TAGS = ("run_key", "artifact_digest", "seen_through", "cutoff", "recipe", "recipe_spec")
@@ -39,6 +41,18 @@ _ANCHOR = "ratchet.ledger."  # followed by an entry's number: a tag of the regis
 _SCORING_NEEDS = ("duckdb", "numpy", "pandas", "pyarrow", "pydantic", "xgboost")
 _SET_TRIES = 3
 _LIVES = 2 * 24 * 3600.0  # seconds; a run that began earlier and never ended belongs to a process that was killed
+_MOST_DIGEST = 36  # characters of a dataset's digest
+_MOST_SCHEMA = 1_000_000  # characters
+_MLFLOW_TYPES = {
+    "BOOLEAN": "boolean",
+    **dict.fromkeys(("TINYINT", "SMALLINT", "INTEGER", "UTINYINT", "USMALLINT"), "integer"),
+    **dict.fromkeys(("BIGINT", "UINTEGER", "UBIGINT", "HUGEINT", "UHUGEINT"), "long"),
+    "FLOAT": "float",
+    **dict.fromkeys(("DOUBLE", "DECIMAL"), "double"),
+    "BLOB": "binary",
+    **dict.fromkeys(("DATE", "TIMESTAMP", "TIMESTAMP_NS", "TIMESTAMP_MS", "TIMESTAMP_S"), "datetime"),
+    "TIMESTAMP WITH TIME ZONE": "datetime",
+}
 _MOST_PARAMS = 100  # MLflow takes no more in one request
 
 
@@ -108,6 +122,22 @@ class MlflowRegistry:
             )
             if files:
                 self._upload(run_id, files, "")
+
+    def log_inputs(self, run_id: str, datasets: Sequence[DatasetUsed]) -> None:
+        """See ``ports.Registry.log_inputs``."""
+        from mlflow.entities import DatasetInput, InputTag
+
+        with _translated(f"logging the datasets of run {run_id}"):
+            self.client.log_inputs(
+                run_id,
+                [
+                    DatasetInput(
+                        _dataset(used),
+                        [InputTag("mlflow.data.context", "training"), InputTag("ratchet.snapshot", used.snapshot)],
+                    )
+                    for used in datasets
+                ],
+            )
 
     def log_model(self, run_id: str, files: ModelFiles) -> None:
         """See ``ports.Registry.log_model``."""
@@ -356,6 +386,29 @@ def _version(found: Any, tags: Mapping[str, str]) -> ModelVersion:
             **{name: tags[f"ratchet.{name}"] for name in _TAGS},
         }
     )
+
+
+def _dataset(used: DatasetUsed) -> Any:
+    """Return a table as MLflow's dataset record. Its digest has room for 36 characters; a tag of the input holds the whole."""
+    from mlflow.entities import Dataset
+
+    columns = [{"name": name, "type": _mlflow_type(kind), "required": False} for name, kind in used.columns.items()]
+    while len(schema := json.dumps({"mlflow_colspec": columns})) > _MOST_SCHEMA:
+        columns = columns[: len(columns) // 2]
+    return Dataset(
+        name=used.name[:500],
+        digest=used.snapshot[:_MOST_DIGEST],
+        source_type="s3",
+        source=json.dumps({"uri": used.uri}),
+        schema=schema,
+        profile=json.dumps({"num_rows": used.rows, "num_objects": used.objects}),
+    )
+
+
+def _mlflow_type(kind: str) -> str:
+    """Return MLflow's name for a DuckDB type; what it has none for is called a string."""
+    plain = kind.partition("(")[0].upper()
+    return "string" if kind.endswith("]") else _MLFLOW_TYPES.get(plain, "string")
 
 
 def _tracked(run: Any) -> TrackedRun | None:

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from ratchet.domain.models import Task
     from ratchet.domain.retention import TrackedRun
     from ratchet.domain.windows import Windows
-    from ratchet.ports import FeatureFrame, FeatureQuery, Floats, ObjectStore, Trainer, TrainingPlan
+    from ratchet.ports import DatasetUsed, FeatureFrame, FeatureQuery, Floats, ObjectStore, Trainer, TrainingPlan
 
 _OURS = "s3://~sandbox/"  # no bucket can be called so
 _BY_CONTENT = ("validations/", "quarantine/", "data_docs/", "summaries/")  # known by what they are of: all share them
@@ -151,6 +151,9 @@ class FolderRegistry:
         files: Mapping[str, bytes] | None = None,
     ) -> None:
         """See ``ports.Registry.log``."""
+
+    def log_inputs(self, run_id: str, datasets: Sequence[DatasetUsed]) -> None:
+        """See ``ports.Registry.log_inputs``."""
 
     def log_model(self, run_id: str, files: ModelFiles) -> None:
         """See ``ports.Registry.log_model``."""

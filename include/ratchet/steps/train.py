@@ -12,7 +12,7 @@ from ratchet.domain import layout
 from ratchet.domain.accounting import RowAccount
 from ratchet.domain.night import TrainResult
 from ratchet.errors import AlreadyExists, DataRejected, NightSkipped, Problem, RowsUnaccounted, SpecInvalid
-from ratchet.ports import TrainingPlan
+from ratchet.ports import DatasetUsed, TrainingPlan
 from ratchet.provenance import libraries
 from ratchet.steps import frames
 from ratchet.steps.recorded import recorded
@@ -184,9 +184,26 @@ def _log(ctx: Context, frame: FeatureFrame, fit: Fit) -> str:
             "importance.json": json.dumps(dict(fit.importance), indent=1).encode(),
         },
     )
+    registry.log_inputs(run_id, _datasets(ctx, frame))
     registry.log_model(run_id, fit.files)
     registry.finish(run_id)
     return run_id
+
+
+def _datasets(ctx: Context, frame: FeatureFrame) -> list[DatasetUsed]:
+    """Say what was learnt from, table by table."""
+    made, tables = load(ctx), ctx.pipeline.spec.reads(ctx.night.request.cutoff)
+    return [
+        DatasetUsed(
+            name=name,
+            snapshot=made.digest,
+            uri=table.uri,
+            rows=sum(pin.rows for pin in made.tables[name]),
+            objects=len(made.tables[name]),
+            columns=frame.columns.get(name, {}),
+        )
+        for name, (table, _) in tables.items()
+    ]
 
 
 def _refuse_unknown_slices(ctx: Context, rows: pa.Table) -> None:
