@@ -68,6 +68,12 @@ class _Sample:
         shares: Floats = np.where(of >= _SAMPLED, strict, loose)
         return shares
 
+    def partner(self, file: int, among: np.ndarray[Any, np.dtype[np.bool_]]) -> int:
+        """Return which of some files has most rows of another."""
+        mine = np.isin(self.row, self.row[self.file == file])
+        others = self.file[mine & among[self.file] & (self.file != file)]
+        return int(np.bincount(others, minlength=len(self.parts)).argmax())
+
     def repeated(self) -> Floats:
         """Return for each file the share of its rows that repeat an earlier row of it."""
         n = len(self.parts)
@@ -140,9 +146,7 @@ def duplicates(parts: Sequence[Part], fresh: frozenset[date], checks: WindowChec
 
 def _shared(sample: _Sample, across: Floats, shared: Sequence[int], checks: WindowChecks) -> Finding:
     worst = max(shared, key=lambda i: (across[i], sample.parts[i].summary.day, sample.parts[i].key))
-    mine = sample.row[sample.file == worst]
-    others = sample.file[np.isin(sample.row, mine) & (sample.file != worst)]
-    other = int(np.bincount(others, minlength=len(sample.parts)).argmax())
+    other = sample.partner(worst, np.ones(len(sample.parts), bool))
     by = f"by {', '.join(checks.key)}" if checks.key else "in every column"
     words = (
         f"{across[worst]:.1%} of the rows of {_named(sample, worst)} come again in other partitions, {by}; most of them in "
@@ -213,7 +217,8 @@ def overlap(parts: Sequence[Part], days: Windows, checks: WindowChecks) -> list[
     worst = int(np.flatnonzero(held)[shares[held].argmax()])
     by = f"by {', '.join(checks.key)}" if checks.key else "in every column"
     words = (
-        f"{share:.1%} of the rows of the hold-out ({days.holdout}) also stand in training, {by}; most of them in {_named(sample, worst)}. "
+        f"{share:.1%} of the rows of the hold-out ({days.holdout}) also stand in training, {by}; most of them in "
+        f"{_named(sample, worst)}, and before that in {_named(sample, sample.partner(worst, ~held))}. "
         "A model is judged by what it has not seen: remove what landed twice. Where such rows are different ones, name the columns "
         "that tell them apart in validation.window.key, or turn validation.window.overlap off"
     )

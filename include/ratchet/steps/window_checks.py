@@ -73,10 +73,10 @@ def feature_findings(ctx: Context, frame: FeatureFrame) -> tuple[Finding, ...]:
 
 
 def _unless_rejected(found: Sequence[Finding]) -> tuple[Finding, ...]:
-    against = [finding for finding in found if finding.action == "reject"]
-    if against:
-        first, *more = against
-        also = f" (and {len(more)} more: {', '.join(finding.kind for finding in more)})" if more else ""
+    first = next((finding for finding in found if finding.action == "reject"), None)
+    if first is not None:
+        others = [f"{finding.kind} {finding.subject}" for finding in found if finding is not first]
+        also = f". Found as well: {', '.join(others)}" if others else ""
         raise DataRejected(_REASONS.get(first.kind, first.kind), f"{first.words}{also}")
     return tuple(found)
 
