@@ -19,7 +19,14 @@ from ratchet.domain.records import digest
 from ratchet.domain.retention import TrackedRun
 from ratchet.domain.snapshots import StoredObject
 from ratchet.domain.validation import BrokenRow, ExpectationResult, ValidationReport
-from ratchet.errors import AlreadyExists, ArtifactTampered, ConditionalWritesIgnored, ObjectChanged, ObjectNotFound
+from ratchet.errors import (
+    AlreadyExists,
+    ArtifactTampered,
+    ConditionalWritesIgnored,
+    ObjectChanged,
+    ObjectCorrupt,
+    ObjectNotFound,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -178,7 +185,7 @@ class MemoryStore:
             raise ObjectChanged(found.uri, f"{found.size} bytes", f"{len(data)} bytes")
         seen = hashlib.sha256(data).hexdigest()
         if sha and sha != seen:
-            raise ArtifactTampered(found.uri, sha, seen)
+            raise ObjectCorrupt(found.uri, f"sha256 {sha}", f"sha256 {seen}")
         self.folder.mkdir(parents=True, exist_ok=True)
         (self.folder / seen).write_bytes(data)
         return self.folder / seen, seen

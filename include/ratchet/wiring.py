@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from ratchet.ports import ObjectStore
     from ratchet.spec import Pipeline
 
+_QUERIES = 0.375  # of a night's memory, for queries; the rest is for libraries, and for what is made of their results
+
 
 def services(given: Settings | None = None) -> Services:
     """Build everything that the steps need.
@@ -38,7 +40,7 @@ def services(given: Settings | None = None) -> Services:
     store = object_store(found)
     return Services(
         store=store,
-        engine=DuckEngine(found.cache),
+        engine=DuckEngine(found.cache, memory_limit=f"{found.memory_gib * _QUERIES:.3f}GiB"),
         validator=GxValidator(),
         trainer=XgbTrainer(),
         registry=MlflowRegistry(found.tracking_uri, found.cache),
@@ -53,7 +55,7 @@ def object_store(given: Settings | None = None) -> S3Store:
     """Build the object store alone, for what needs no more."""
     found = given or settings()
     found.cache.mkdir(parents=True, exist_ok=True, mode=0o700)
-    return S3Store(found.s3_endpoint, found.bucket, found.cache)
+    return S3Store(found.s3_endpoint, found.bucket, found.cache, cap=found.cache_cap, md5_etags=found.md5_etags)
 
 
 def sandboxed(real: Services, pipeline: Pipeline, folder: Path, shared: Path) -> Services:

@@ -9,7 +9,7 @@ import pytest
 
 from fakes import MemoryStore
 from ratchet.domain.records import sha256
-from ratchet.errors import AlreadyExists, ArtifactTampered, ObjectChanged, ObjectNotFound
+from ratchet.errors import AlreadyExists, ObjectChanged, ObjectCorrupt, ObjectNotFound
 
 KINDS = ("memory", "s3")
 
@@ -226,7 +226,7 @@ def test_an_object_that_is_gone_without_versions_is_not_found(unversioned):
 def test_bytes_that_are_not_those_of_the_digest_are_refused(store):
     """Who knows the sha256 gets those bytes or an error."""
     store.put("k", b"other")
-    with pytest.raises(ArtifactTampered, match="was not loaded"):
+    with pytest.raises(ObjectCorrupt, match=f"expected sha256 {sha256(b'expected')}"):
         store.fetch([(listed(store, "k"), sha256(b"expected"))])
 
 

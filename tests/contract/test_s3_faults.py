@@ -10,9 +10,8 @@ from ratchet.adapters.s3 import S3Store
 from ratchet.domain.records import sha256
 from ratchet.errors import (
     AlreadyExists,
-    ArtifactTampered,
     ConditionalWritesIgnored,
-    ObjectChanged,
+    ObjectCorrupt,
     ObjectNotFound,
     ServiceError,
     ServiceRefused,
@@ -93,14 +92,14 @@ def test_a_flipped_byte_is_read_again_where_the_digest_is_known(behind, s3_proxy
     assert behind.fetch([(found, sha256(BODY))])[0][0].read_bytes() == BODY
     (behind.cache / "objects" / sha256(BODY)).unlink()
     s3_proxy.fault = always("flip")
-    with pytest.raises(ArtifactTampered, match="was not loaded"):
+    with pytest.raises(ObjectCorrupt, match="bytes were not used"):
         behind.fetch([(found, sha256(BODY))])
     assert list((behind.cache / "objects").iterdir()) == []
 
 
 def test_an_object_of_another_length_is_not_the_one_that_was_listed(behind):
     """The size of the listing and the bytes that came must agree."""
-    with pytest.raises(ObjectChanged, match=f"expected 7 bytes, found {len(BODY)} bytes"):
+    with pytest.raises(ObjectCorrupt, match=f"expected 7 bytes, found {len(BODY)} bytes"):
         behind.fetch([(pinned(behind).model_copy(update={"size": 7}), None)])
 
 

@@ -3,39 +3,29 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import os
-import tempfile
+import threading
 import time
 import uuid
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from datetime import UTC, datetime
 from functools import cached_property, partial
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from ratchet.adapters import s3_proof
+from ratchet.adapters.s3_errors import BACKOFF, TRIES, translated
+from ratchet.adapters.s3_pull import Puller, version_id
 from ratchet.domain import layout
-from ratchet.domain.records import digest
 from ratchet.domain.snapshots import StoredObject
-from ratchet.errors import (
-    AlreadyExists,
-    ArtifactTampered,
-    ConditionalWritesIgnored,
-    ObjectChanged,
-    ObjectNotFound,
-    RatchetError,
-    ServiceError,
-    ServiceRefused,
-)
+from ratchet.errors import AlreadyExists, ConditionalWritesIgnored, ObjectCorrupt, ObjectNotFound, ServiceError
+from ratchet.local_cache import LocalCache, full_disk_rejects
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
+    from pathlib import Path
 
 T = TypeVar("T")
 
-_TRIES = 4  # of a body that breaks off half-way, which botocore does not retry
-_BACKOFF = 0.2  # seconds, doubled each time
-_CHUNK = 1 << 20
 _PARALLEL = 8
 
 
@@ -46,12 +36,28 @@ class S3Store:
         endpoint: address of the S3 server; None for AWS itself.
         bucket: the platform's own bucket, created when it is missing.
         cache: folder of the content-addressed local cache.
+        cap: bytes that the cache may hold; None for as many as its disk does.
+        md5_etags: whether ETags are MD5s where they look like it; some stores make them up.
+        patience: seconds without a byte after which a request or a body has stalled.
     """
 
-    def __init__(self, endpoint: str | None, bucket: str, cache: Path) -> None:
+    def __init__(
+        self,
+        endpoint: str | None,
+        bucket: str,
+        cache: Path,
+        *,
+        cap: int | None = None,
+        md5_etags: bool = True,
+        patience: float = 30,
+    ) -> None:
         self.endpoint = endpoint or "AWS S3"
         self.bucket = bucket
         self.cache = cache
+        self.patience = patience
+        self._cache = LocalCache(cache, cap)
+        self._tidied = False
+        self._md5_etags = md5_etags
         self._endpoint = endpoint
         self._probed = False
 
@@ -63,9 +69,9 @@ class S3Store:
 
         config = Config(
             connect_timeout=5,
-            read_timeout=30,
+            read_timeout=self.patience,
             max_pool_connections=_PARALLEL * 2,
-            retries={"mode": "standard", "max_attempts": _TRIES},
+            retries={"mode": "standard", "max_attempts": TRIES},
             s3={"addressing_style": "path" if self._endpoint else "auto"},
             request_checksum_calculation="when_required",
             response_checksum_validation="when_required",
@@ -107,7 +113,7 @@ class S3Store:
         after: dict[str, str] = {}
         while True:
             ask = partial(getattr(self.client, operation), Bucket=bucket, Prefix=prefix, **after)
-            page = self._whole(uri, ask, doing=f"listing {uri}")
+            page = self._whole(uri, ask, f"listing {uri}")
             yield page
             if not page.get("IsTruncated"):
                 return
@@ -133,9 +139,14 @@ class S3Store:
         def read() -> bytes:
             reply = self.client.get_object(Bucket=bucket, Key=key)
             data: bytes = reply["Body"].read()
+            proof = s3_proof.proof(reply, parts=None, md5_etags=self._md5_etags)
+            if proof:
+                proof.update(data)
+                if wrong := proof.wrong():
+                    raise ObjectCorrupt(uri, *wrong, remedy=proof.remedy)
             return data
 
-        return self._whole(uri, read)
+        return self._whole(uri, read, f"reading {uri}")
 
     def put(self, uri: str, data: bytes, content_type: str = "application/json") -> None:
         """See ``ports.ObjectStore.put``."""
@@ -155,7 +166,7 @@ class S3Store:
             self.client.put_object(Bucket=bucket, Key=key, Body=data, ContentType=content_type, IfNoneMatch="*")
 
         doing = f"writing {uri} on condition that it is new"
-        for tries in range(1, _TRIES + 1):
+        for tries in range(1, TRIES + 1):
             try:
                 return self._with_bucket(bucket, uri, doing, write)
             except AlreadyExists:
@@ -165,7 +176,7 @@ class S3Store:
                         raise
                     return None
             time.sleep(
-                _BACKOFF * 2**tries
+                BACKOFF * 2**tries
             )  # refused, yet nobody holds the key: another put was under way and has failed
         raise ServiceError("object store", doing, "it conflicts with other writes again and again")
 
@@ -182,106 +193,98 @@ class S3Store:
             self._probed = True
             return
         finally:
-            with _translated(uri, "removing a probe"):
+            with translated(uri, "removing a probe"):
                 self.client.delete_object(Bucket=bucket, Key=key)
         raise ConditionalWritesIgnored(self.endpoint)
 
     def delete(self, uri: str) -> None:
         """See ``ports.ObjectStore.delete``."""
         bucket, key = self._split(uri)
-        with contextlib.suppress(ObjectNotFound), _translated(uri, f"deleting {uri}"):
+        with contextlib.suppress(ObjectNotFound), translated(uri, f"deleting {uri}"):
             self.client.delete_object(Bucket=bucket, Key=key)
 
     def fetch(self, objects: Sequence[tuple[StoredObject, str | None]]) -> Sequence[tuple[Path, str]]:
-        """See ``ports.ObjectStore.fetch``."""
-        digests = {found: sha or self._seen(found) for found, sha in objects}
-        missing = [(found, sha) for found, sha in digests.items() if not (sha and self._cached(sha).is_file())]
+        """See ``ports.ObjectStore.fetch``.
+
+        Raises:
+            DataRejected: ``resource``, when the disk is full.
+        """
+        if not objects:
+            return []
+        self._cache.prepare()
+        versions = [(version_id(found), found, sha) for found, sha in objects]
+        shas = {version: sha or self._cache.seen(version) for version, _, sha in versions}
+        held = self._held({sha for sha in shas.values() if sha})
+        missing = {
+            shas[version] or version: (version, found, shas[version])
+            for version, found, _ in versions
+            if shas[version] not in held
+        }
+        if missing or not self._tidied:
+            with full_disk_rejects(self.cache, "what was pulled"):
+                self._cache.make_room(sum(found.size for _, found, _ in missing.values()))
+            self._tidied = True
         if missing:
-            for folder in ("objects", "seen"):
-                (self.cache / folder).mkdir(parents=True, exist_ok=True, mode=0o700)
-            _ = self.client  # boto3 clients may be shared between threads, but not built by several at once
-            with ThreadPoolExecutor(_PARALLEL) as pool:
-                pulled = pool.map(lambda item: self._pull(*item), missing)
-                digests.update(zip((found for found, _ in missing), pulled, strict=True))
-        return [(self._cached(str(digests[found])), str(digests[found])) for found, _ in objects]
+            shas.update(self._pull([*missing.values()]))
+        return [(self._cache.path(sha), sha) for version, _, _ in versions if (sha := shas[version])]
 
-    def _cached(self, sha: str) -> Path:
-        return self.cache / "objects" / sha
+    def _held(self, shas: set[str]) -> set[str]:
+        """Return what is in the cache, and is what it should be."""
+        held = [*self._cache.claim([*shas])]
+        with ThreadPoolExecutor(_PARALLEL) as pool:
+            return {sha for sha, whole in zip(held, pool.map(self._cache.whole, held), strict=True) if whole}
 
-    def _note(self, found: StoredObject) -> Path:
-        return self.cache / "seen" / digest(found.model_dump(exclude={"modified"}))
-
-    def _seen(self, found: StoredObject) -> str | None:
-        """Return the sha256 of an object version that was pulled before; versions and ETags do not change their bytes."""
-        try:
-            return self._note(found).read_text()
-        except FileNotFoundError:
-            return None
-
-    def _pull(self, found: StoredObject, expected: str | None) -> str:
-        """Bring one object version into the cache and return its sha256."""
-        bucket, key = self._split(found.uri)
-        which = {"VersionId": found.version} if found.version else {"IfMatch": found.etag}
-
-        def read() -> str:
-            body = self.client.get_object(Bucket=bucket, Key=key, **which)["Body"]
-            seen, size = hashlib.sha256(), 0
-            handle, name = tempfile.mkstemp(dir=self._cached(""), prefix=".pull-")
+    def _pull(self, missing: Sequence[tuple[str, StoredObject, str | None]]) -> dict[str, str]:
+        """Pull in parallel, the largest first; the first that fails ends the others."""
+        stop = threading.Event()
+        puller = Puller(self.client, self._cache, patience=self.patience, md5_etags=self._md5_etags, stop=stop)
+        ordered = sorted(missing, key=lambda item: -item[1].size)
+        with ThreadPoolExecutor(_PARALLEL) as pool:
+            pulls = {version: pool.submit(puller.pull, found, sha) for version, found, sha in ordered}
             try:
-                with os.fdopen(handle, "wb") as out:
-                    for chunk in body.iter_chunks(_CHUNK):
-                        out.write(chunk)
-                        seen.update(chunk)
-                        size += len(chunk)
-                if size != found.size:
-                    raise ObjectChanged(found.uri, f"{found.size} bytes", f"{size} bytes")
-                if expected and seen.hexdigest() != expected:
-                    raise ArtifactTampered(found.uri, expected, seen.hexdigest())
-                Path(name).replace(self._cached(seen.hexdigest()))
-                self._note(found).write_text(seen.hexdigest())
-            finally:
-                Path(name).unlink(missing_ok=True)
-            return seen.hexdigest()
+                for done in as_completed(pulls.values()):
+                    done.result()
+            except BaseException:
+                stop.set()
+                pool.shutdown(cancel_futures=True)
+                raise
+        return {version: pull.result() for version, pull in pulls.items()}
 
-        return self._whole(found.uri, read, found)
-
-    def _whole(self, uri: str, read: Callable[[], T], found: StoredObject | None = None, doing: str = "") -> T:
-        """Read a body, and again when it breaks off half-way: botocore retries requests, not bodies."""
+    def _whole(self, uri: str, read: Callable[[], T], doing: str) -> T:
+        """Read a body, and again when it breaks off half-way or comes damaged: botocore retries requests, not bodies."""
         from botocore.exceptions import BotoCoreError
         from urllib3.exceptions import HTTPError  # noqa: PLC0415
 
-        for tries in range(1, _TRIES + 1):
+        for tries in range(1, TRIES + 1):
             try:
-                with _translated(uri, doing or f"reading {uri}", found):
+                with translated(uri, doing):
                     return read()
-            except (ServiceError, ArtifactTampered) as exc:
-                broken = isinstance(exc.__cause__, BotoCoreError | HTTPError | OSError) or isinstance(
-                    exc, ObjectChanged | ArtifactTampered
-                )
-                if tries == _TRIES or not broken or (isinstance(exc, ObjectChanged) and exc.__cause__ is not None):
+            except ServiceError as exc:
+                broken = isinstance(exc.__cause__, BotoCoreError | HTTPError | OSError)
+                if tries == TRIES or not (broken or isinstance(exc, ObjectCorrupt)):
                     raise
-                time.sleep(_BACKOFF * 2**tries)
+                time.sleep(BACKOFF * 2**tries)
         raise AssertionError  # the last try either returned or raised
 
     def _with_bucket(self, bucket: str, uri: str, doing: str, write: Callable[[], object]) -> None:
         """Write, and make the platform's own bucket first where it is missing."""
         try:
-            with _translated(uri, doing):
+            with translated(uri, doing):
                 write()
         except ObjectNotFound as exc:
             if bucket != self.bucket:
                 raise ObjectNotFound(f"bucket s3://{bucket}") from exc
             self.ensure_bucket(bucket)
-            with _translated(uri, doing):
+            with translated(uri, doing):
                 write()
 
     def ensure_bucket(self, bucket: str) -> None:
         """Create a bucket that keeps versions, unless there is one of that name."""
-        for tries in range(1, _TRIES + 1):
-            with _translated(f"s3://{bucket}", f"creating bucket {bucket}"):
+        for tries in range(1, TRIES + 1):
+            with translated(f"s3://{bucket}", f"creating bucket {bucket}"):
                 if self._there(bucket) or self._made(bucket):
                     return
-            time.sleep(_BACKOFF * 2**tries)  # another process was faster, and may not be done yet
+            time.sleep(BACKOFF * 2**tries)  # another process was faster, and may not be done yet
         raise ServiceError("object store", f"creating bucket {bucket}", "it conflicts with others again and again")
 
     def _there(self, bucket: str) -> bool:
@@ -322,29 +325,3 @@ class S3Store:
 
     def _uri(self, bucket: str, key: str) -> str:
         return f"s3://{bucket}/{key}"
-
-
-@contextlib.contextmanager
-def _translated(uri: str, doing: str, found: StoredObject | None = None) -> Iterator[None]:
-    """Turn botocore's errors into ours."""
-    from botocore.exceptions import BotoCoreError, ClientError
-    from urllib3.exceptions import HTTPError  # noqa: PLC0415
-
-    try:
-        yield
-    except ClientError as exc:
-        raise _of_reply(uri, doing, found, exc.response) from exc
-    except (BotoCoreError, HTTPError, OSError) as exc:
-        raise ServiceError("object store", doing, exc) from exc
-
-
-def _of_reply(uri: str, doing: str, found: StoredObject | None, reply: Any) -> RatchetError:
-    status, code = reply["ResponseMetadata"]["HTTPStatusCode"], reply["Error"].get("Code", "")
-    if status == 404 or code in {"NoSuchKey", "NoSuchVersion", "NoSuchBucket"}:  # noqa: PLR2004
-        return ObjectNotFound(uri, found.version if found else None)
-    if status == 412 and found:  # noqa: PLR2004  the ETag that was pinned is no longer the newest
-        return ObjectChanged(uri, f"ETag {found.etag}", "another")
-    if status in {409, 412}:
-        return AlreadyExists(uri)
-    message = f"{code} ({status}): {reply['Error'].get('Message', '')}"
-    return (ServiceRefused if status < 500 else ServiceError)("object store", doing, message)  # noqa: PLR2004

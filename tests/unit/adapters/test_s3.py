@@ -23,7 +23,7 @@ def _own_settings(monkeypatch, tmp_path):
     monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(tmp_path / "none"))
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "test")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "test")
-    monkeypatch.setattr(s3, "_BACKOFF", 0)
+    monkeypatch.setattr(s3, "BACKOFF", 0)
 
 
 @pytest.mark.parametrize("endpoint", ["http://127.0.0.1:9", None])
