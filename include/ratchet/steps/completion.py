@@ -194,7 +194,7 @@ def _manifests(ctx: Context, made: Listed) -> dict[str, Manifest | str]:
         return {}
     keys = [beside(rule.name, landing) for landing in made.landings]
     there = [made.there[key] for key in keys if key in made.there]
-    fetched = pull(ctx, there)
+    fetched = pull(ctx.services.store, there)
     return {stored.uri: _read(path.read_bytes()) for stored, (path, _) in zip(there, fetched, strict=True)}
 
 

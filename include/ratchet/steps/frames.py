@@ -8,11 +8,10 @@ from datetime import date
 from typing import TYPE_CHECKING
 
 from ratchet.domain.records import Record, digest
-from ratchet.domain.snapshots import StoredObject
 from ratchet.domain.windows import Span
-from ratchet.errors import ArtifactTampered, DataRejected, ObjectChanged, ObjectNotFound
 from ratchet.ports import FeatureFrame, FeatureQuery, TableFile, TableFiles
 from ratchet.provenance import code_digest
+from ratchet.steps.pulls import pull_pinned
 from ratchet.steps.quarantine import exclusions
 from ratchet.steps.snapshot import date_column, file_format, load
 
@@ -103,7 +102,7 @@ def readable(ctx: Context, table: Table, pins: Sequence[Pin], less: Exclusions |
         less: rows that are left out.
 
     Raises:
-        DataRejected: ``changed`` or ``snapshot_gone``, when the pinned bytes cannot be had any more.
+        DataRejected: ``changed``, ``snapshot_gone`` or ``corrupt``, when the pinned bytes cannot be had any more.
     """
     return tuple(
         TableFile(path=path, day=pin.day, key=pin.key, without=less.of(pin) if less else ())
@@ -115,21 +114,13 @@ def profiles(ctx: Context, table: Table, pins: Sequence[Pin]) -> tuple[FileProfi
     """Say what pinned objects hold.
 
     Raises:
-        DataRejected: ``changed`` or ``snapshot_gone``, when the pinned bytes cannot be had any more.
+        DataRejected: ``changed``, ``snapshot_gone`` or ``corrupt``, when the pinned bytes cannot be had any more.
     """
     return tuple(profile for _, profile in _loaded(ctx, table, pins))
 
 
 def _loaded(ctx: Context, table: Table, pins: Sequence[Pin]) -> list[tuple[Path, FileProfile]]:
-    try:
-        fetched = ctx.services.store.fetch([(_stored(pin), pin.sha256) for pin in pins])
-    except ObjectNotFound as exc:
-        raise DataRejected(
-            "snapshot_gone",
-            f"{exc}; the snapshot pins it. Restore that version, or run with --repin to take what is there now",
-        ) from exc
-    except (ObjectChanged, ArtifactTampered) as exc:
-        raise DataRejected("changed", f"{exc}. Run with --repin to take what is there now") from exc
+    fetched = pull_pinned(ctx.services.store, pins)
     how, column = file_format(table), date_column(table)
     return [
         ctx.services.engine.load(path, sha, pin.key, how, column)
@@ -148,10 +139,6 @@ def _tables(ctx: Context, snapshot: Snapshot, last: date) -> dict[str, TableFile
         before = date.fromordinal(first.toordinal() - side.days_before)
         tables[name] = _files(ctx, side, snapshot.tables[name], Span(first=before, last=last))
     return tables
-
-
-def _stored(pin: Pin) -> StoredObject:
-    return StoredObject(uri=pin.uri, size=pin.size, etag=pin.etag, version=pin.version)
 
 
 def _files(ctx: Context, table: Table, pins: Sequence[Pin], days: Span, less: Exclusions | None = None) -> TableFiles:

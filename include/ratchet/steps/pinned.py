@@ -14,15 +14,17 @@ from pydantic import ValidationError
 from ratchet.domain import layout
 from ratchet.domain.night import Night
 from ratchet.domain.records import Record
-from ratchet.domain.snapshots import Snapshot, StoredObject, difference
+from ratchet.domain.snapshots import Snapshot, difference
 from ratchet.errors import (
     ArtifactTampered,
     DataRejected,
     ObjectChanged,
+    ObjectCorrupt,
     ObjectNotFound,
     UsageError,
 )
 from ratchet.steps import quarantine
+from ratchet.steps.pulls import pull_pinned, stored
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -125,7 +127,7 @@ def fetch(services: Services, snapshot: Snapshot, folder: Path, say: Callable[[s
     What is there already and right is left as it is, so that a fetch that broke off goes on where it was.
 
     Raises:
-        DataRejected: ``snapshot_gone``, ``changed``: a pinned object cannot be had any more.
+        DataRejected: ``snapshot_gone``, ``changed``, ``corrupt``: a pinned object cannot be had any more.
     """
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     files: list[FetchedFile] = []
@@ -169,8 +171,8 @@ def verify(
 def _broken(store: ObjectStore, batch: Sequence[tuple[str, Pin]]) -> Iterator[Broken]:
     """Pull a batch at once, and where that fails one by one, so that each object is told apart."""
     try:
-        store.fetch([(_stored(pin), pin.sha256) for _, pin in batch])
-    except (ObjectNotFound, ObjectChanged, ArtifactTampered) as exc:
+        store.fetch([(stored(pin), pin.sha256) for _, pin in batch])
+    except (ObjectNotFound, ObjectChanged, ObjectCorrupt) as exc:
         if len(batch) == 1:
             table, pin = batch[0]
             yield Broken(table=table, uri=pin.uri, version=pin.version, problem=_problem(pin, exc))
@@ -188,14 +190,7 @@ def _problem(pin: Pin, exc: Exception) -> str:
 
 
 def _pulled(store: ObjectStore, pins: Sequence[Pin]) -> list[Path]:
-    try:
-        return [path for path, _ in store.fetch([(_stored(pin), pin.sha256) for pin in pins])]
-    except ObjectNotFound as exc:
-        raise DataRejected(
-            "snapshot_gone", f"{exc}; the snapshot pins it. Restore that version, then fetch again"
-        ) from exc
-    except (ObjectChanged, ArtifactTampered) as exc:
-        raise DataRejected("changed", f"{exc}. Restore the object as it was, then fetch again") from exc
+    return [path for path, _ in pull_pinned(store, pins, "fetch another snapshot")]
 
 
 def _copy(source: Path, path: Path, pin: Pin) -> None:
@@ -246,10 +241,6 @@ def _batches(snapshot: Snapshot) -> Iterator[list[tuple[str, Pin]]]:
             batch.append((table, pin))
     if batch:
         yield batch
-
-
-def _stored(pin: Pin) -> StoredObject:
-    return StoredObject(uri=pin.uri, size=pin.size, etag=pin.etag, version=pin.version)
 
 
 def _whole(services: Services, pipeline: str, start: str) -> str:

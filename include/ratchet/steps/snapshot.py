@@ -150,7 +150,7 @@ def _pins(ctx: Context, made: Listed, whole: completion.Complete, previous: Snap
 
 def _pulled(ctx: Context, made: Listed, new: Sequence[tuple[StoredObject, date | None]]) -> Iterator[Pin]:
     """Bring objects here that no night has read yet, and say what they hold."""
-    fetched = pulls.pull(ctx, [stored for stored, _ in new])
+    fetched = pulls.pull(ctx.services.store, [stored for stored, _ in new])
     for (stored, day), (path, sha256) in zip(new, fetched, strict=True):
         key = stored.uri.removeprefix("s3://").partition("/")[2]
         facts = {**stored.model_dump(), "sha256": sha256, "day": day}

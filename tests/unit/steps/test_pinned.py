@@ -124,6 +124,18 @@ def test_what_is_gone_cannot_be_fetched(two, tmp_path):
         pinned.fetch(services, first, tmp_path / "out", silent)
 
 
+def test_bytes_that_are_others_are_not_fetched(two, tmp_path):
+    """They are told as damaged, and nothing of them is left in the folder."""
+    world, first, _ = two
+    spoilt = first.tables["rows"][3]
+    world.store.rot(spoilt.uri, b"x" * spoilt.size)
+    services = world.machine("another")
+    services.store.folder = tmp_path / "elsewhere"
+    with pytest.raises(DataRejected, match=f"corrupt: {spoilt.uri} is damaged"):
+        pinned.fetch(services, first, tmp_path / "out", silent)
+    assert not [file for file in (tmp_path / "out").rglob("*") if file.is_file()]
+
+
 def name(key: str, sha256: str = "a" * 64) -> str:
     """Return the path under which an object of this key is fetched."""
     made = Pin(uri=f"s3://lake/{key}", size=1, etag="e", version=None, sha256=sha256, day=NIGHT, rows=1)
