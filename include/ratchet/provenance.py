@@ -26,7 +26,7 @@ _DECIDE_NOTHING = frozenset(
         *(f"adapters/{name}.py" for name in ("alerts", "ledger", "mlflow", "s3", "sandbox", "signing")),
         *(
             f"adapters/report/{name}.py"
-            for name in ("__init__", "figures", "history", "page", "replay", "svg", "view", "words")
+            for name in ("__init__", "drift", "figures", "history", "page", "replay", "svg", "view", "words")
         ),
     }
 )

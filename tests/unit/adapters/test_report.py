@@ -18,6 +18,7 @@ from ratchet.domain import night as records
 from ratchet.domain.accounting import RowAccount
 from ratchet.domain.case import CaseForPromotion, DayLoss, MetricValue
 from ratchet.domain.checks import Check, Outcome
+from ratchet.domain.drifted import DriftResult, SubjectDrift
 from ratchet.domain.evidence import Trial
 from ratchet.domain.findings import Finding
 from ratchet.domain.ledger import GENESIS, Champion, LedgerEntry
@@ -473,6 +474,46 @@ def test_what_is_left_out_of_the_data_is_named():
         "dt=2013-06-25/flights.parquet: 4 days", "2013-06-11", "rows in quarantine 17",
     ):  # fmt: skip
         assert words in html
+
+
+def drifted():
+    """Return what a night says of a carrier that is new and an hour that has moved."""
+    days = tuple(CUTOFF - timedelta(days=28 - i) for i in range(28))
+    carrier = SubjectDrift(
+        subject="feature carrier", against="previous", days=1, psi=0.81, js=0.1, usual=0.08, score=6.1, drifted=True,
+        bins=("UA", "<b>ZZ</b>", "other"), before=(0.6, 0.1, 0.3), after=(0.2, 0.6, 0.2),
+    )  # fmt: skip
+    hour = SubjectDrift(
+        subject="feature hour", against="training", days=7, psi=0.02, js=0.0, ks=0.05, wasserstein=0.2, usual=0.05, score=0.1, drifted=False,
+        bins=tuple(f"below {i}" for i in range(20)), before=(0.05,) * 20, after=(0.05,) * 20,
+    )  # fmt: skip
+    return DriftResult(
+        state="drift", words="drift on 2013-06-29: feature carrier", day=days[-1], champion=11, history=60, needed=30, score=6.1, limit=4.2,
+        rank=0.02, since=days[-1], subjects=(carrier, hour), heat_days=days,
+        heat={"feature carrier": (*(0.2,) * 26, None, 1.45), "feature hour": (0.1,) * 28},
+    )  # fmt: skip
+
+
+def test_drift_is_drawn():
+    """The page shows each subject's last days in a heat map, a gap where a day is unknown, and what has moved before and after."""
+    night = judged()
+    night = night.with_result("score", night.score.model_copy(update={"drift": drifted()}))
+    html = render(night)
+    assert "drift on 2013-06-29: feature carrier" in html
+    assert "carrier: 145% of the limit" in html
+    assert html.count("carrier: 20% of the limit") == 26
+    assert "carrier has drifted" in html
+    assert "&lt;b&gt;ZZ&lt;/b&gt;: 60.0%" in html
+    assert "the 12 of 20 that have moved most" in html
+
+
+def test_drift_that_is_not_known_is_said():
+    """Where history is too short the page says so in words, and draws nothing."""
+    night = judged()
+    short = DriftResult(state="too_short", words="9 past days are too few")
+    html = render(night.with_result("score", night.score.model_copy(update={"drift": short})))
+    assert "9 past days are too few" in html
+    assert "Drift by day" not in html
 
 
 def test_difference_needs_the_same_rows():

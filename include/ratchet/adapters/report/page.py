@@ -7,7 +7,7 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ratchet.adapters.report import history, view
+from ratchet.adapters.report import drift, history, view
 from ratchet.adapters.report.figures import figures
 from ratchet.adapters.report.words import command, headline
 
@@ -60,6 +60,7 @@ class HtmlReporter:
                 evidence=tuple(history.evidence(night, pipeline)),
                 nights_figure=history.nights(night, earlier, metric),
                 figures=figures(predictions, pipeline.spec.target.task, _classes(predictions)),
+                drift=tuple(drift.figures(night.score.drift if night.score else None)),
                 metric=metric,
                 nights=(night, *earlier[:_NIGHTS]),
                 ledger=tuple(ledger)[: -_LEDGER - 1 : -1],
