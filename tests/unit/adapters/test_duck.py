@@ -562,3 +562,30 @@ def test_a_query_that_needs_more_memory_than_there_is_is_a_matter_of_resources(l
     sql = "SELECT row_id, (SELECT list(a.x || '-' || b.range) FROM rows a, range(500) b)[1] AS s FROM rows"
     with pytest.raises(DataRejected, match="resource"):
         small.features(FeatureQuery(tables={"rows": TableFiles(files=files)}, sql=sql, hidden=(), target="y"))
+
+
+def test_features_in_a_file_are_those_in_memory(lake, tmp_path):
+    """The same rows and counts, whether they are returned or written aside and mapped."""
+    sql = "SELECT row_id, x, id || '!' AS name FROM rows WHERE id <> 'b' ORDER BY x DESC"
+    rows = TableFiles(files=two(lake, ROWS, ROWS).files)
+    query = FeatureQuery(tables={"rows": rows}, sql=sql, hidden=("y",), target="y > 0")
+    frame, kept = lake.engine.features(query), lake.engine.features(query, tmp_path / "frame.arrow")
+    assert kept.table.equals(frame.table)
+    assert kept.model_dump(exclude={"table"}) == frame.model_dump(exclude={"table"})
+    assert kept.mapped is not None
+
+
+@pytest.mark.parametrize(("rows", "repeated", "times"), [(10, 7, 3), (100_002, 99_999, 2), (100_003, 99_999, 5)])
+def test_a_row_that_comes_back_is_counted_wherever_it_falls(lake, rows, repeated, times):
+    """Features are handed over by 100 000 rows: a row may come back at the end of one part and the beginning of the next."""
+    table = pa.table({"x": list(range(rows)), "y": [1] * rows})
+    sql = f"SELECT row_id, x FROM rows, range({times}) WHERE x = {repeated} OR range = 0"
+    said = lake.invalid(sql, "y", rows=TableFiles(files=(lake.file(table),)), hidden=())
+    assert f"row_id {repeated} comes back {times} times" in said
+
+
+def test_a_row_id_must_be_one_of_rows(lake):
+    """One below all of them, one between two files, one above all, and none."""
+    for other in (-5, 77, 1 << 40):
+        assert "`rows` does not have" in lake.invalid(f"SELECT row_id + {other} AS row_id FROM rows")
+    assert "a row_id is NULL" in lake.invalid("SELECT CASE WHEN x > 2 THEN row_id END AS row_id FROM rows WHERE x > 1")

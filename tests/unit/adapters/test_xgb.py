@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+from datetime import date, timedelta
+
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from ratchet.adapters import xgb as module
 from ratchet.adapters.linear import linear_predictions
-from ratchet.adapters.xgb import XgbTrainer
+from ratchet.adapters.xgb import XgbTrainer, _described, labels, matrix
 from ratchet.domain.models import Feature, ModelFiles, ModelSchema
+from ratchet.domain.windows import windows
+from ratchet.errors import DataRejected
+from ratchet.ports import FeatureFrame, FeatureQuery, TrainingPlan
 
 FEATURES = (
     Feature(name="x", kind="number"),
@@ -70,8 +76,6 @@ def artifact(tmp_path_factory):
 
     folder = tmp_path_factory.mktemp("model")
     table, model = rows(500), schema("binary", ("0", "1"))
-    from ratchet.adapters.xgb import _described, labels, matrix
-
     data = xgb.DMatrix(matrix(model, table), labels(model, table), **_described(model))
     booster = xgb.train({"objective": "binary:logistic", "nthread": 1, "max_depth": 2}, data, 3)
     files = ModelFiles(booster=bytes(booster.save_raw("ubj")), features="SELECT 1", schema_=model)
@@ -101,3 +105,75 @@ def test_an_artifact_that_predicts_otherwise_has_no_cost(artifact, tmp_path):
     tried = XgbTrainer().smoke(folder, files.digest, folder.parent / "rows.parquet", tmp_path / "expected.npy")
     assert tried.problem == "1 of 500 predictions differ from those that were evaluated"
     assert tried.cost is None
+
+
+DAYS = windows(date(2024, 5, 20), days=20, holdout_days=3, stop_days=3, label_delay_days=0)
+
+
+def frame(task="binary", each=300, **given):
+    """Return a frame of 20 days, in order."""
+    n = each * 20
+    target = rows(n)["target"]
+    if task == "multiclass":
+        names = np.array(["low", "middle", "high"])
+        target = pa.array(names[np.random.default_rng(3).integers(0, 3, n)])
+    if task == "regression":
+        target = pa.array(np.random.default_rng(4).normal(size=n))
+    dt = pa.array(np.repeat([date(2024, 5, 1) + timedelta(days=d) for d in range(20)], each), pa.date32())
+    table = rows(n, target=target, dt=dt, row_id=pa.array(range(n)), **given)
+    return FeatureFrame(table=table, landed=n, unlabelled=0, dropped=0, columns={})
+
+
+def fitted(given, task="binary"):
+    """Fit a small model."""
+    plan = TrainingPlan(
+        task=task,
+        params={"max_depth": 3, "subsample": 0.7},
+        rounds=8,
+        early_stopping_rounds=4,
+        seed=1,
+        threads=1,
+        device="cpu",
+    )
+    return XgbTrainer().fit(given, DAYS, plan, FeatureQuery(tables={}, sql="SELECT 1", hidden=(), target="1"))
+
+
+@pytest.mark.parametrize("task", ["binary", "multiclass", "regression"])
+def test_a_model_and_its_scores_are_those_of_one_matrix_whatever_the_batches(task, monkeypatch):
+    """Rows come in batches, so that memory does not grow with them; the bytes are those of all rows at once."""
+    import xgboost as xgb
+
+    given = frame(task)
+    whole = fitted(given, task)
+    found = XgbTrainer().predict(whole.files, given.table)
+    for size in (77, 1000):
+        monkeypatch.setattr(module, "_ROWS", size)
+        assert fitted(given, task).files.digest == whole.files.digest
+        assert (XgbTrainer().predict(whole.files, given.table) == found).all()
+    schema, fit = whole.files.schema_, given.days(DAYS.fit.first, DAYS.fit.last)
+    params = {"max_depth": 3, "subsample": 0.7, "objective": module._OBJECTIVE[task], "seed": 1, "nthread": 1}
+    params |= {"num_class": 3} if task == "multiclass" else {}
+    data = xgb.QuantileDMatrix(matrix(schema, fit), labels(schema, fit), **_described(schema))
+    booster = xgb.train(params, data, schema.best_iteration + 1)
+    assert np.array_equal(
+        booster.predict(xgb.DMatrix(matrix(schema, given.table), **_described(schema))).astype(np.float64), found
+    )
+
+
+def test_rows_of_a_class_that_training_never_met_are_not_watched():
+    """Early stopping goes by the others, and where there are no others the night is told so."""
+    given = frame("multiclass")
+    dt, target = given.table["dt"].to_pylist(), given.table["target"].to_pylist()
+
+    def with_new(where):
+        names = ["new" if where(i, d) else t for i, (d, t) in enumerate(zip(dt, target, strict=True))]
+        table = given.table.set_column(given.table.column_names.index("target"), "target", pa.array(names))
+        return given.model_copy(update={"table": table})
+
+    assert fitted(with_new(lambda i, d: d in DAYS.stop and i % 2), "multiclass").files.schema_.classes == (
+        "high", "low", "middle",
+    )  # fmt: skip
+    with pytest.raises(
+        DataRejected, match=r"no row in the early-stopping days .* has a class that the days before have"
+    ):
+        fitted(with_new(lambda _, d: d in DAYS.stop), "multiclass")
