@@ -274,36 +274,39 @@ def night(home: Path, cutoff: date) -> int:
 
     reader = threading.Thread(target=follow)
     reader.start()
-    peaks, seconds = sampled(process.pid, lambda: step[0], lambda: process.poll() is None)
+    print(f"night of {cutoff}", flush=True)
+    peaks = sampled(process.pid, lambda: step[0], lambda: process.poll() is None)
     reader.join()
     assert process.stdout
     out = process.stdout.read()
     if process.returncode:
         raise SystemExit(f"the night of {cutoff} ended with {process.returncode}:\n{out}\n{''.join(said[-40:])}")
-    print(f"{cutoff}: {out.splitlines()[0][:150]}")
-    for name, peak in peaks.items():
-        print(f"  {name:<10} {peak / _GIB:6.2f} GiB  {seconds[name]:7.1f} s", flush=True)
+    print(f"  {out.splitlines()[0][:150]}", flush=True)
     return max(peaks.values())
 
 
-def sampled(pid: int, step: Callable[[], str], running: Callable[[], bool]) -> tuple[dict[str, int], dict[str, float]]:
-    """Return, by step, the peak of the resident memory of a process and its descendants, and how long it took."""
+def sampled(pid: int, step: Callable[[], str], running: Callable[[], bool]) -> dict[str, int]:
+    """Return by step the peak of the resident memory of a process and its descendants, and print each step when it is over."""
     peaks: dict[str, int] = defaultdict(int)
-    seconds: dict[str, float] = defaultdict(float)
-    before = time.monotonic()
+    began, current = time.monotonic(), step()
+
+    def show() -> None:
+        print(f"  {current:<10} {peaks[current] / _GIB:6.2f} GiB  {time.monotonic() - began:7.1f} s", flush=True)
+
     while running():
-        name, total = step(), 0
+        if step() != current:
+            show()
+            began, current = time.monotonic(), step()
+        total = 0
         try:
             for process in (psutil.Process(pid), *psutil.Process(pid).children(recursive=True)):
                 total += process.memory_info().rss
         except psutil.NoSuchProcess:
             pass  # it has just ended; the others were counted
-        peaks[name] = max(peaks[name], total)
-        now = time.monotonic()
-        seconds[name] += now - before
-        before = now
+        peaks[current] = max(peaks[current], total)
         time.sleep(_EVERY)
-    return peaks, seconds
+    show()
+    return dict(peaks)
 
 
 if __name__ == "__main__":

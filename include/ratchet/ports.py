@@ -163,32 +163,15 @@ class FeatureFrame(Record):
 
     def days(self, first: date, last: date, columns: Sequence[str] | None = None) -> pa.Table:
         """Return the rows of some days, all columns or some; where the rows are in order of days, without a copy."""
-        where = self._where(first, last)
-        table = self.table if columns is None else self.table.select(columns)
-        if isinstance(where, slice):
-            return table.slice(where.start, where.stop - where.start)
-        return table.take(where)
+        return rows_of_days(self.table, first, last, columns)
 
     def spread(self, first: date, last: date, rows: int) -> pa.Table:
         """Return at most so many rows of some days, evenly over all of them."""
         import numpy as np  # noqa: PLC0415
 
-        where = self._where(first, last)
+        where = _where(self.table, first, last)
         there = np.arange(where.start, where.stop) if isinstance(where, slice) else where
         return self.table.take(there[np.linspace(0, len(there) - 1, min(len(there), rows)).astype(np.int64)])
-
-    def _where(self, first: date, last: date) -> Any:
-        """Return where some days' rows are: a slice, or where they lie scattered, an array of their numbers."""
-        import numpy as np  # noqa: PLC0415
-        import pyarrow as pa  # noqa: PLC0415
-
-        days = self.table["dt"].cast(pa.int32()).to_numpy()
-        epoch = date(1970, 1, 1)
-        low, high = (first - epoch).days, (last - epoch).days
-        if (days[1:] < days[:-1]).any():  # rows that carry their dates may lie in any order
-            return np.flatnonzero((days >= low) & (days <= high))
-        start, end = np.searchsorted(days, [low, high + 1])
-        return slice(int(start), int(max(end, start)))
 
     def batches(self, first: date, last: date, rows: int = 250_000) -> Iterator[pa.Table]:
         """Yield the rows of some days in order, so many at a time; what a batch took is given back when the next one is asked for."""
@@ -207,6 +190,27 @@ class FeatureFrame(Record):
         """Give back the memory that mapped rows take; they are read again where they are looked at again."""
         if self.mapped is not None and hasattr(mmap, "MADV_DONTNEED"):
             self.mapped.madvise(mmap.MADV_DONTNEED)
+
+
+def rows_of_days(table: pa.Table, first: date, last: date, columns: Sequence[str] | None = None) -> pa.Table:
+    """Return the rows of a table that its column ``dt`` dates to some days; where they are in order of days, without a copy."""
+    where = _where(table, first, last)
+    shown = table if columns is None else table.select(columns)
+    return shown.slice(where.start, where.stop - where.start) if isinstance(where, slice) else shown.take(where)
+
+
+def _where(table: pa.Table, first: date, last: date) -> Any:
+    """Return where some days' rows are: a slice, or where they lie scattered, an array of their numbers."""
+    import numpy as np  # noqa: PLC0415
+    import pyarrow as pa  # noqa: PLC0415
+
+    days = table["dt"].cast(pa.int32()).to_numpy()
+    epoch = date(1970, 1, 1)
+    low, high = (first - epoch).days, (last - epoch).days
+    if (days[1:] < days[:-1]).any():  # rows that carry their dates may lie in any order
+        return np.flatnonzero((days >= low) & (days <= high))
+    start, end = np.searchsorted(days, [low, high + 1])
+    return slice(int(start), int(max(end, start)))
 
 
 class SummaryPlan(Record):

@@ -22,6 +22,7 @@ from ratchet.domain.profiles import CONFIDENCE, LABEL, PREDICTION, RARE, Bins, C
 from ratchet.domain.records import Record, digest
 from ratchet.domain.windows import DAY
 from ratchet.errors import ObjectNotFound
+from ratchet.ports import rows_of_days
 from ratchet.steps import frames
 from ratchet.steps.binning import bins_of, by_day, counts
 from ratchet.steps.snapshot import load
@@ -89,6 +90,7 @@ def keep_reference(ctx: Context, frame: FeatureFrame, files: ModelFiles) -> None
     assert night.score
     before, past = _predicted_before(ctx, night.score.champion)
     made = profile_of(files, ctx.windows, frame.table, lambda part: services.trainer.predict(files, part), before)
+    frame.forget()
     document = _with_past(made, before, past).model_dump_json().encode()
     if not night.request.dry_run:
         services.store.put(_key(ctx, night.request.cutoff, files.digest), document)
@@ -134,14 +136,10 @@ def profile_of(
         predict: gives the model's predictions of rows.
         before: bins of the predictions of the champion before it, which are used again while they tell these apart.
     """
-    import pyarrow.compute as pc  # noqa: PLC0415
-
-    dt = table["dt"]
-    seen = table.filter(pc.less_equal(dt, days.stop.last))
-    columns = {LABEL: "target", **{feature(f.name): f.name for f in files.schema_.features}}
-    bins = {subject: bins_of(seen[column], RARE) for subject, column in columns.items()}
-    counted = by_day(table, {subject: (column, bins[subject]) for subject, column in columns.items()})
-    tried = table.filter(pc.greater_equal(dt, days.stop.first))
+    seen = rows_of_days(table, date.min, days.stop.last)
+    bins = {subject: bins_of(seen[column], RARE) for subject, column in _columns(files).items()}
+    counted = by_day(table, columns_of(files, bins))
+    tried = rows_of_days(table, days.stop.first, date.max)
     scores = _scores(files, tried, predict(tried))
     for subject in scores.column_names[1:]:
         own, theirs = bins_of(scores[subject], RARE), (before or {}).get(subject)
@@ -218,8 +216,7 @@ def _counted(
     new = [day for day in there if day not in known or known[day].content != content[day]]
     here = pc.is_in(table["dt"], value_set=pa.array(new, pa.date32()))
     rows, which = table.filter(here), np.asarray(here.to_numpy(), dtype=bool)
-    columns = {s: _column(s) for s in profile.bins if s not in {PREDICTION, CONFIDENCE}}
-    made = by_day(rows, {s: (c, profile.bins[s]) for s, c in columns.items() if c in rows.column_names})
+    made = by_day(rows, columns_of(files, profile.bins))
     scores = _scores(files, rows, predictions[which])
     subjects = {s: (s, profile.bins[s]) for s in scores.column_names[1:] if s in profile.bins}
     for day, found in by_day(scores, subjects).items():
@@ -279,8 +276,13 @@ def _with_past(made: Profile, bins: Mapping[str, Bins], past: Mapping[date, Coun
     return made.model_copy(update={"days": {day: days[day] for day in sorted(days) if days[day]}})
 
 
-def _column(subject: str) -> str:
-    return "target" if subject == LABEL else subject.removeprefix(feature(""))
+def columns_of(files: ModelFiles, bins: Mapping[str, Bins]) -> dict[str, tuple[str, Bins]]:
+    """Return for the label and each feature of a model its column in a frame, and its bins."""
+    return {subject: (column, bins[subject]) for subject, column in _columns(files).items() if subject in bins}
+
+
+def _columns(files: ModelFiles) -> dict[str, str]:
+    return {LABEL: "target", **{feature(f.name): f.name for f in files.schema_.features}}
 
 
 def _key(ctx: Context, cutoff: date, artifact: str) -> str:
