@@ -45,10 +45,11 @@ def skill(
             continue
         auc = _auc(_means(codes, bins, y, learn)[codes[~learn]], ranked)
         if task == "binary" and not categories:  # no half needs to learn an order
-            low, high = (_auc(np.where(np.isnan(feature), end, feature), y) for end in (-np.inf, np.inf))
-            auc = max(auc, low, 1 - low, high, 1 - high)
+            ends = (-np.inf, np.inf) if np.isnan(feature).any() else (0.0,)
+            orders = [_auc(np.where(np.isnan(feature), end, feature), y) for end in ends]
+            auc = max(auc, *orders, *(1 - order for order in orders))
         found, rows = found + auc * ranked.sum(), rows + int(ranked.sum())
-    return found / rows if rows else None
+    return float(found / rows) if rows else None
 
 
 def _variance(

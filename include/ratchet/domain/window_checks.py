@@ -27,9 +27,10 @@ if TYPE_CHECKING:
 _WEEKS = 8  # same weekdays that say what is usual
 _FEW = 3  # fewer same weekdays say nothing, so all days do
 _SCATTER = 4.0  # robust standard deviations within which days scatter
+_SCATTERED = 2.0  # robust standard deviations beyond its range within which a share that always scatters is no news
 _NOISE = 3.0  # standard errors of a share of so many rows
 _DOUBLED = math.log(2)  # log-odds below which no change of a share is worth a word, however still it was
-_CERTAIN = 30  # a class of which so many rows were due, and none came, has gone
+_CERTAIN = 30  # a class or a column of which so many rows were due, and none came, has gone
 _NAMED = 4  # columns that a message names
 _WEEKDAYS = ("Mondays", "Tuesdays", "Wednesdays", "Thursdays", "Fridays", "Saturdays", "Sundays")
 
@@ -151,8 +152,9 @@ def missing_values(
             continue
         share, low, high = count / now.rows, min(seen), max(seen)
         near = min(max(share, low), high)  # the end of the range that it has left
-        allowed = check.jump + _error(near, now.rows)
-        if abs(share - near) > allowed:
+        allowed = max(check.jump, _SCATTERED * robust_spread(seen)) + _error(near, now.rows)
+        gone = count == now.rows and (1 - high) * now.rows >= _CERTAIN
+        if abs(share - near) > allowed or gone:
             worst.append(
                 (abs(share - near) - allowed, name, share, low, high, near + math.copysign(allowed, share - near))
             )

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import difflib
 import tempfile
+from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -31,13 +32,14 @@ if TYPE_CHECKING:
 
     from ratchet.domain.night import ValidateResult
     from ratchet.domain.snapshots import Pin, Snapshot
+    from ratchet.domain.windows import Span
     from ratchet.ports import FeatureFrame, Floats
     from ratchet.steps.context import Context
 
 _LAYOUT = 1  # of the summaries; another number makes them anew
 _PARALLEL = 8  # summaries that are read at once
 _BATCH = 16  # files that are brought here and summarised at once
-_SAMPLE, _STRETCHES = 60_000, 240  # rows that are looked at for a leak, and in how many pieces they lie
+_SAMPLE, _STRETCHES = 20_000, 200  # rows that are looked at for a leak, and in how many pieces they lie
 _REASONS = {"overlap": "time"}  # of a rejection, where it is not what was found
 _NOT_FEATURES = {"row_id", "dt", "target"}
 
@@ -68,7 +70,7 @@ def feature_findings(ctx: Context, frame: FeatureFrame) -> tuple[Finding, ...]:
     if checks.leak.action != "off":
         found += _leaks(ctx, frame.table)
     if checks.nulls.action != "off":
-        found += _missing(ctx, frame.table)
+        found += _missing(ctx, frame)
     return _unless_rejected(found)
 
 
@@ -228,19 +230,9 @@ def _wrong(ctx: Context, key: str, words: str) -> SpecInvalid:
 # --- features
 
 
-def _missing(ctx: Context, table: pa.Table) -> list[Finding]:
+def _missing(ctx: Context, frame: FeatureFrame) -> list[Finding]:
     """Compare each day's null rates of the features with those of the days before."""
-    checks, features = ctx.pipeline.spec.validation.window, _features(table)
-    counts = (
-        table.select(["dt", *features])
-        .group_by("dt")
-        .aggregate([("dt", "count"), *((name, "count", _nulls()) for name in features)])
-    )
-    columns = [counts[f"{name}_count"].to_pylist() for name in features]
-    by_day = {
-        day: DayShares(rows=rows, missing=dict(zip(features, missing, strict=True)))
-        for day, rows, *missing in zip(counts["dt"].to_pylist(), counts["dt_count"].to_pylist(), *columns, strict=True)
-    }
+    checks, by_day = ctx.pipeline.spec.validation.window, _shares(frame, ctx.windows.whole)
     fresh = _fresh(ctx, load(ctx))
     return [
         finding
@@ -250,10 +242,22 @@ def _missing(ctx: Context, table: pa.Table) -> list[Finding]:
     ]
 
 
-def _nulls() -> Any:
+def _shares(frame: FeatureFrame, days: Span) -> dict[date, DayShares]:
+    """Count the nulls of each feature by day."""
     import pyarrow.compute as pc  # noqa: PLC0415
 
-    return pc.CountOptions(mode="only_null")
+    nulls, features = pc.CountOptions(mode="only_null"), _features(frame.table)
+    wanted = [("dt", "count"), *((name, "count", nulls) for name in features)]
+    counted: dict[date, Counter[str]] = {}
+    for batch in frame.batches(days.first, days.last):
+        counts = batch.select(["dt", *features]).group_by("dt").aggregate(wanted)
+        columns = [counts[f"{name}_count"].to_pylist() for name in ("dt", *features)]
+        for day, *found in zip(counts["dt"].to_pylist(), *columns, strict=True):
+            counted.setdefault(day, Counter()).update(dict(zip(("dt", *features), found, strict=True)))
+    return {
+        day: DayShares(rows=found["dt"], missing={name: found[name] for name in features})
+        for day, found in counted.items()
+    }
 
 
 def _leaks(ctx: Context, table: pa.Table) -> list[Finding]:

@@ -104,6 +104,17 @@ def test_a_null_rate_that_vanishes_is_found_too():
     assert finding.words.startswith(f"missing values on {NEWEST}: x: 0%, the 43 days before 80%")
 
 
+def test_a_null_rate_that_always_scatters_is_left_in_peace():
+    """A gauge that is silent between a third of the day and all day may speak all day; when it falls silent, it is found."""
+
+    def gauge(at):
+        return day(at, missing=300 + 100 * (at.toordinal() % 7))
+
+    assert found(window(day(NEWEST, missing=20), gauge)) == ()
+    (finding,) = found(window(day(NEWEST, missing=1000), gauge))
+    assert "x: 100%, the 43 days before 30% to 90%" in finding.words
+
+
 def test_a_share_that_swings_is_held_against_its_range():
     """A base rate between 4 % and 79 % may be anywhere in between, and a little outside."""
     for hot in (40, 790, 900):
