@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import threading
 import uuid
@@ -14,7 +15,7 @@ import pytest
 from ratchet.adapters.s3 import S3Store
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Mapping
     from pathlib import Path
 
     from ratchet.stack import Embedded
@@ -38,6 +39,8 @@ class Proxy:
     ``pass``  let it through
     ``cut``   send the headers and half of the body, then close the connection
     ``flip``  change one byte of the body
+    ``stall`` send the headers and half of the body, then nothing until the proxy is closed
+    ``drip``  send the headers and half of the body, then a byte now and then
     ``drop``  let the server do it, and close without a reply
     number    answer with this status, without asking the server
     ========= =================================================================
@@ -46,6 +49,10 @@ class Proxy:
     def __init__(self, upstream: str) -> None:
         self.fault: Callable[[str, str, int], str | int] = lambda *_: "pass"
         self.seen: list[tuple[str, str]] = []
+        self.headers: list[Mapping[str, str]] = []  # of each request seen, with names in lower case
+        self.without: set[str] = set()  # headers, in lower case, that the server is not shown
+        self.sent = 0  # bytes of bodies
+        self._closed = threading.Event()
         proxy, target = self, urlsplit(upstream).netloc
 
         class Handler(BaseHTTPRequestHandler):
@@ -57,6 +64,7 @@ class Proxy:
             def _pass_on(self) -> None:
                 before = proxy.seen.count((self.command, self.path))
                 proxy.seen.append((self.command, self.path))
+                proxy.headers.append({name.lower(): value for name, value in self.headers.items()})
                 body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
                 fault = proxy.fault(self.command, self.path, before)
                 if isinstance(fault, int):
@@ -66,7 +74,10 @@ class Proxy:
                         b"<Error><Code>Injected</Code></Error>" if fault >= 300 else b"",
                     )
                     return
-                kept = {k: v for k, v in self.headers.items() if k != "Expect"}  # a signature covers the host
+                left_out = {"expect", *proxy.without}
+                kept = {
+                    k: v for k, v in self.headers.items() if k.lower() not in left_out
+                }  # a signature covers the host
                 server = http.client.HTTPConnection(target)
                 server.request(
                     self.command, self.path, body, {**kept, **({} if "Authorization" in kept else {"Host": target})}
@@ -78,7 +89,11 @@ class Proxy:
                 if fault == "flip":
                     data = data[:-1] + bytes([data[-1] ^ 1])
                 if fault != "drop":
-                    self._answer(reply.status, headers, data, len(data) // 2 if fault == "cut" else None)
+                    half = len(data) // 2 if fault in {"cut", "stall", "drip"} else None
+                    with contextlib.suppress(ConnectionError):  # the client has left
+                        self._answer(reply.status, headers, data, half)
+                        while fault in {"stall", "drip"} and not proxy._closed.wait(0.1):
+                            self.wfile.write(b"" if fault == "stall" else b".")
 
             def _answer(self, status: int, headers: dict[str, str], data: bytes, only: int | None = None) -> None:
                 self.send_response(status)
@@ -89,6 +104,7 @@ class Proxy:
                 self.send_header("Content-Length", length)
                 self.end_headers()
                 self.wfile.write(data if only is None else data[:only])
+                proxy.sent += len(data if only is None else data[:only])
                 self.close_connection = True
 
             do_GET = do_PUT = do_POST = do_DELETE = do_HEAD = do_PATCH = _pass_on  # noqa: N815  the names that http.server asks for
@@ -99,6 +115,7 @@ class Proxy:
 
     def close(self) -> None:
         """Stop listening."""
+        self._closed.set()
         self._server.shutdown()
         self._server.server_close()
 
