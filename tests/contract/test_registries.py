@@ -105,7 +105,7 @@ def test_a_run_says_what_it_has_learnt_from(registry, pipeline):
     types = {column["name"]: column["type"] for column in json.loads(rows.schema)["mlflow_colspec"]}
     assert types == {"id": "long", 'odd " name': "double", "at": "datetime", "tags": "string"}
     tags = {tag.key: tag.value for tag in found["rows"].tags}
-    assert tags == {"mlflow.data.context": "training", "ratchet.snapshot": USED.snapshot}
+    assert tags == {"mlflow.data.context": "training", "ratchet.snapshot": USED.snapshot, "ratchet.source": USED.uri}
     source = mlflow.data.get_source(found["rows"])
     assert source.to_dict()["uri"] == USED.uri
 

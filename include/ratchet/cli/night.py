@@ -42,6 +42,12 @@ def run(  # noqa: PLR0913  a command's options
     repin: Annotated[
         bool, typer.Option("--repin", help="Read what lies in the store now, although this night has a snapshot.")
     ] = False,
+    wait: Annotated[
+        bool,
+        typer.Option(
+            "--wait", help="Wait until the data is complete, as long as the spec's completion allows from now."
+        ),
+    ] = False,
     reason: Annotated[str, typer.Option("--reason", help="Why; goes to the record.", callback=readable)] = "",
     override: Annotated[
         bool,
@@ -57,7 +63,9 @@ def run(  # noqa: PLR0913  a command's options
     """Run one night in this process."""
     from ratchet.domain.night import NightRequest
     from ratchet.spec import load_pipeline
-    from ratchet.steps.night import run_night
+    from ratchet.steps.completion import wait as hold_back
+    from ratchet.steps.context import Context
+    from ratchet.steps.night import begin, run_night
     from ratchet.steps.promote import may_override
 
     overrides = _overrides(values or [])
@@ -77,6 +85,9 @@ def run(  # noqa: PLR0913  a command's options
         actor=actor,
     )
     with Watch(quiet=as_json) as watch:
+        if wait:
+            watch("wait", "")
+            hold_back(Context(loaded, begin(request, loaded), services, lambda message: watch("wait", message)))
         night, error = run_night(request, loaded, services, watch)
     if as_json:
         print_json(night_json(night, None if error else services))  # who serves cannot be asked of what just failed
