@@ -14,7 +14,7 @@ from ratchet.domain.records import Record
 from ratchet.domain.snapshots import StoredObject
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
 _NAMED = 3  # files of one partition in a message
 _ODD = re.compile(r"[\x00-\x1f\x7f]")
@@ -62,11 +62,20 @@ class Manifest(BaseModel):
 
     files: tuple[ManifestFile, ...]
 
+    @field_validator("files")
+    @classmethod
+    def _of_one_mind(cls, value: tuple[ManifestFile, ...]) -> tuple[ManifestFile, ...]:
+        known: dict[str, ManifestFile] = {}
+        for file in value:
+            if known.setdefault(file.name, file) != file:
+                raise ValueError(f"it names {file.name!r} twice, and not the same")
+        return value
+
 
 class Lacking(Record):
     """Why a partition cannot be read yet."""
 
-    reason: Literal["incomplete", "missing_object", "corrupt"]
+    reason: Literal["incomplete", "missing_object", "corrupt", "unmatched"]
     landing: Landing
     words: str  # what was looked for and what was found
 
@@ -160,12 +169,22 @@ def _missing(
     if not isinstance(manifest, Manifest):
         words = f"has a manifest {key} that cannot be read: {manifest}"
         return Lacking(reason="corrupt", landing=landing, words=words)
-    wrong = [w for uri, file in named(landing, manifest).items() if (w := _differs(uri, file, there.get(uri)))]
-    if not wrong:
-        return None
-    more = f" and {len(wrong) - _NAMED} more" if len(wrong) > _NAMED else ""
-    words = f"is not what its manifest {key} says: {'; '.join(wrong[:_NAMED])}{more}"
-    return Lacking(reason="missing_object", landing=landing, words=words)
+    files = named(landing, manifest)
+    wrong = [w for uri, file in files.items() if (w := _differs(uri, file, there.get(uri)))]
+    if wrong:
+        words = f"is not what its manifest {key} says: {_some(wrong)}"
+        return Lacking(reason="missing_object", landing=landing, words=words)
+    read = {stored.uri for stored in landing.objects}
+    unread = [uri for uri in files if uri not in read and not uri.rpartition("/")[2].startswith(("_", "."))]
+    if unread:  # without them the partition would not be whole
+        words = f"has files in its manifest {key} that would not be read, by their ending or their day: {_some(unread)}"
+        return Lacking(reason="unmatched", landing=landing, words=words)
+    return None
+
+
+def _some(told: Sequence[str]) -> str:
+    more = f" and {len(told) - _NAMED} more" if len(told) > _NAMED else ""
+    return f"{'; '.join(told[:_NAMED])}{more}"
 
 
 def _differs(uri: str, file: ManifestFile, found: StoredObject | None) -> str | None:

@@ -85,6 +85,15 @@ def test_a_manifest_is_kept_to_the_byte():
     assert found(rule, landing(*whole)).reason == "incomplete"
 
 
+@pytest.mark.parametrize(("file", "reason"), [("a.csv", "unmatched"), ("_checksums", None), (".part.crc", None)])
+def test_a_manifest_whose_files_would_not_be_read(file, reason):
+    """A partition is read whole: a data file of another ending rejects; what writers leave beside their data is no data."""
+    made, there = landing(stored("a.parquet")), (stored("_manifest.json"), stored(file, 3))
+    says = manifest({"name": "a.parquet", "size": 5}, {"name": file, "size": 3})
+    lack = found(ByManifest(by="manifest"), made, *there, says=says)
+    assert (lack.reason if lack else None) == reason
+
+
 def test_many_missing_files_are_counted():
     """A message names three and counts the rest."""
     files = [{"name": f"{i}.parquet", "size": 1} for i in range(9)]
@@ -110,6 +119,7 @@ def test_many_missing_files_are_counted():
         b'{"files": [{"name": "/a", "size": 1}]}',
         b'{"files": [{"name": "s3://other/a", "size": 1}]}',
         b'{"files": [{"name": "a", "size": 1, "sha256": "short"}]}',
+        b'{"files": [{"name": "a", "size": 1}, {"name": "a", "size": 2}]}',
         b"[" * 100_000,
     ],
 )
