@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from datetime import date, datetime
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -15,6 +15,8 @@ from ratchet.cli.show import console, plain, print_json, say
 from ratchet.errors import UsageError
 
 if TYPE_CHECKING:
+    from datetime import date
+
     from ratchet.domain.snapshots import Pin, Snapshot, SnapshotDiff
     from ratchet.spec import Pipeline
     from ratchet.steps.context import Services
@@ -171,30 +173,25 @@ def _found(services: Services, pipeline: Pipeline, digest: str | None, cutoff: d
 
 def _moment(text: str) -> str | date:
     try:
-        return date.fromisoformat(text)
+        return datetime.strptime(text, "%Y-%m-%d").replace(tzinfo=UTC).date()
     except ValueError:
         return text
 
 
 def _list(name: str, pins: tuple[Pin, ...], *, every: bool) -> None:
-    from rich.table import Table
-
+    """Print a line for each object, its key last and whole, so that it can be copied."""
     size, rows = sum(pin.size for pin in pins), sum(pin.rows for pin in pins)
-    title = f"{name}: {len(pins)} objects, {rows:,} rows, {size / 1e6:,.1f} MB"
-    table = Table("day", "key", "rows", "bytes", "version", "sha256", "landed", title=title)
+    say(f"\n[bold]{name}[/bold]: {len(pins)} objects, {rows:,} rows, {size / 1e6:,.1f} MB")
     shown = pins if every else pins[-_SHOWN:]
+    say(f"[dim]{'day':<10}  {'rows':>10}  {'bytes':>13}  {'sha256':<12}  {'landed (UTC)':<16}  key, version[/dim]")
     for pin in shown:
-        rows_of = f"{pin.rows:,}" if pin.problem is None else "[red]cannot be read[/red]"
-        landed = (pin.modified or "")[:16].replace("T", " ")
-        table.add_row(
-            str(pin.day or ""), plain(pin.key), rows_of, f"{pin.size:,}", pin.version or "", pin.sha256[:12], landed
-        )
-    console().print(table)
+        day, landed = str(pin.day or ""), (pin.modified or "")[:16].replace("T", " ")
+        where = plain(pin.key) + (f", {plain(pin.version)}" if pin.version else "")
+        say(f"{day:<10}  {pin.rows:>10,}  {pin.size:>13,}  {pin.sha256[:12]}  {landed:<16}  {where}")
+        if pin.problem:
+            say(f"{'':<10}  [red]cannot be read[/red]: {plain(pin.problem)}")
     if len(shown) < len(pins):
         say(f"[dim]and {len(pins) - len(shown)} before them; --all lists them[/dim]")
-    for pin in pins:
-        if pin.problem:
-            say(f"  {plain(pin.problem)}")
 
 
 def _tell_changes(changed: SnapshotDiff) -> None:
