@@ -33,6 +33,7 @@ from ratchet.adapters.duck_sql import (
 from ratchet.domain.records import digest
 from ratchet.domain.schemas import FileColumns, agreement
 from ratchet.errors import DataRejected, Problem, SpecInvalid
+from ratchet.local_cache import intact, remember
 from ratchet.ports import FeatureFrame, FileProfile
 
 if TYPE_CHECKING:
@@ -61,6 +62,7 @@ class DuckEngine:
     """
 
     def __init__(self, cache: Path, memory_limit: str | None = None, threads: int | None = None) -> None:
+        self._cache = cache
         self._tables = cache / "tables"
         self._spill = cache / "spill"
         self._memory_limit = memory_limit
@@ -82,7 +84,7 @@ class DuckEngine:
         kept = self._tables / f"{sha256}-{reading}.parquet"
         table = path if how.format == "parquet" else kept
         note = kept.with_suffix(".json")
-        if note.is_file() and table.is_file():
+        if intact(self._cache, note) and (table == path or intact(self._cache, table)):
             profile = FileProfile.model_validate_json(note.read_bytes())
         else:
             profile = self._load(path, key, how, date_column, kept, note)
@@ -103,8 +105,10 @@ class DuckEngine:
                     duck_files.convert(con, path, key, how, aside)
                     profile = duck_files.profile(con, aside, key, date_column)
                     aside.replace(kept)
+                    remember(self._cache, kept)
             aside.write_text(profile.model_dump_json())
             aside.replace(note)
+            remember(self._cache, note)
         except OSError as exc:
             if lacks_room(exc):
                 raise duck_files.no_room(key, exc) from exc
@@ -398,7 +402,8 @@ def _translated(exc: Exception, where: str, hidden: Sequence[str]) -> Exception:
     said = first_line(exc)
     if lacks_room(exc):
         return DataRejected(
-            "resource", f"the features query: {said}. Give the worker more memory or disk, or shorten the window"
+            "resource",
+            f"the features query: {said}. Raise RATCHET_MEMORY_GIB as far as the worker has memory, free disk, or shorten the window",
         )
     if "arquet" in said or isinstance(exc, duckdb.IOException):
         return DataRejected("corrupt", f"a file of the snapshot cannot be read any more: {said}")

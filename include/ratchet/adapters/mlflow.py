@@ -27,6 +27,7 @@ from ratchet.errors import (
     ServiceRefused,
     without_credentials,
 )
+from ratchet.local_cache import use
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -241,7 +242,7 @@ class MlflowRegistry:
         folder = self.cache / "models" / digest
         if fresh:
             _remove(folder)
-        if not folder.is_dir():
+        if not use(self.cache, folder):
             folder.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
             with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".pull-") as made:
                 got = Path(made) / "data"

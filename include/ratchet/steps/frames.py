@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from ratchet.domain.records import Record, digest
 from ratchet.domain.windows import Span
+from ratchet.local_cache import full_disk_rejects, intact, remember, use
 from ratchet.ports import FeatureFrame, FeatureQuery, TableFile, TableFiles
 from ratchet.provenance import code_digest
 from ratchet.steps.pulls import pull_pinned
@@ -53,16 +54,19 @@ def feature_frame(ctx: Context, sql: str) -> FeatureFrame:
     snapshot, spec = load(ctx), ctx.pipeline.spec
     left_out = _left_out(ctx)
     key = digest([snapshot.digest, left_out, sql, spec.source.model_dump(mode="json"), spec.target.sql, code_digest()])
-    folder = ctx.services.cache / "frames"
+    cache = ctx.services.cache
+    folder = cache / "frames"
     table_file, counts_file = folder / f"{key}.arrow", folder / f"{key}.json"
-    if counts_file.is_file() and table_file.is_file():
+    if use(cache, table_file, counts_file) and intact(cache, table_file) and intact(cache, counts_file):
         counts = _Counts.model_validate_json(counts_file.read_bytes())
         return FeatureFrame.of_file(table_file, **counts.model_dump())
-    with _aside(folder, key) as aside:
+    with full_disk_rejects(cache, "the feature frame"), _aside(folder, key) as aside:
         frame = ctx.services.engine.features(_query(ctx, sql, _tables(ctx, snapshot, snapshot.window.last)), aside)
         aside.replace(table_file)
+        remember(cache, table_file)
         aside.write_text(_Counts(**frame.model_dump(exclude={"table"})).model_dump_json())
         aside.replace(counts_file)
+        remember(cache, counts_file)
     return frame
 
 
