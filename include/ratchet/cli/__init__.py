@@ -11,7 +11,7 @@ import sys
 
 import typer
 
-from ratchet.cli import actions, demo, history, ledger, night, replay, reproduce, snapshot, stack, watch
+from ratchet.cli import actions, demo, history, ledger, night, quarantine, replay, reproduce, snapshot, stack, watch
 from ratchet.errors import RatchetError
 
 app = typer.Typer(
@@ -24,6 +24,7 @@ ledger.add_to(app)
 replay.add_to(app)
 reproduce.add_to(app)
 snapshot.add_to(app)
+quarantine.add_to(app)
 stack.add_to(app)
 watch.add_to(app)
 demo.add_to(app)
