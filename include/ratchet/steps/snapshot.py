@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from datetime import UTC, date, datetime
 from typing import TYPE_CHECKING
 
@@ -32,14 +33,14 @@ def snapshot(ctx: Context) -> SnapshotResult:
     Raises:
         ConditionalWritesIgnored: of two nights at once both could write the same record.
         NightSkipped: ``too_few_partitions``.
-        DataRejected: ``incomplete``, ``missing_object``, ``stale``, ``changed``, ``bad_key``, ``unmatched``, ``corrupt``, or what
-            reading a new object found.
+        DataRejected: ``incomplete``, ``missing_object``, ``stale``, ``changed``, ``bad_key``, ``unmatched``, ``corrupt``,
+            ``snapshot_gone``, or what reading a new object found.
     """
     ctx.services.store.probe()
     before = _pinned(ctx)
     mine = before.get(ctx.night.request.cutoff)
     if mine is not None and not ctx.night.request.repin:
-        made = _noted(ctx, mine)
+        made = _own(ctx, mine)
         ctx.say(f"pinned before: {made.digest[:12]}")
         return _result(ctx, made, _newest(ctx, before, apart=True), reused=True)
     previous = _newest(ctx, before)
@@ -101,14 +102,23 @@ def _pinned(ctx: Context) -> dict[date, str]:
 
 
 def _newest(ctx: Context, notes: dict[date, str], *, apart: bool = False) -> Snapshot | None:
-    """Return the newest of these snapshots; ``apart`` from this night's own, only to be compared with."""
-    days = [day for day in notes if not (apart and day == ctx.night.request.cutoff)]
+    """Return the newest of these snapshots that is still there; ``apart`` from this night's own."""
+    for day in sorted(notes, reverse=True):
+        if apart and day == ctx.night.request.cutoff:
+            continue
+        with suppress(ObjectNotFound):  # without it more is read anew, and less can be told of what has changed
+            return _noted(ctx, notes[day])
+    return None
+
+
+def _own(ctx: Context, note: str) -> Snapshot:
     try:
-        return _noted(ctx, notes[max(days)]) if days else None
-    except ObjectNotFound:
-        if apart:  # it was pruned
-            return None
-        raise
+        return _noted(ctx, note)
+    except ObjectNotFound as exc:
+        raise DataRejected(
+            "snapshot_gone",
+            f"{exc}; it is what this night has read. Restore it from the store's versions, or {pulls.REPIN}",
+        ) from exc
 
 
 def _noted(ctx: Context, note: str) -> Snapshot:

@@ -89,6 +89,35 @@ def test_a_manifest_that_was_edited_is_not_believed(two):
         pinned.find(world.services, world.pipeline(), NIGHT)
 
 
+def test_a_night_whose_manifest_is_gone_is_not_guessed_at(two):
+    """What it read cannot be known any more: it is rejected, unless it is asked to pin anew."""
+    world, first, _ = two
+    world.store.lose(f"s3://ratchet/snapshots/small/{first.digest}.json")
+    night = world.until("validate", NIGHT)
+    assert (night.outcome, night.ended.reason) == ("rejected", "snapshot_gone")
+    assert "run with --repin" in night.ended.detail
+
+
+def test_a_lost_manifest_of_an_earlier_night_stops_nobody(two):
+    """The next night compares itself with the newest that is still there, or with none."""
+    world, first, second = two
+    world.store.lose(f"s3://ratchet/snapshots/small/{second.digest}.json")
+    world.land(NIGHT + 2 * DAY)
+    assert world.until("validate", NIGHT + 2 * DAY).snapshot.difference.previous == first.digest
+    world.store.lose(f"s3://ratchet/snapshots/small/{first.digest}.json")
+    night = world.until("validate", NIGHT + 2 * DAY)
+    assert (night.snapshot.difference.previous, night.snapshot.objects) == (None, 8)
+
+
+def test_a_night_that_is_run_again_still_says_what_had_changed(two):
+    """Reading what it read before, it compares it with the night before, as it did then."""
+    world, first, second = two
+    again = world.until("validate", NIGHT + DAY).snapshot
+    assert (again.reused, again.digest) == (True, second.digest)
+    assert again.difference.previous == first.digest
+    assert again.difference.corrected == (f"rows/dt={FIRST + DAY}/part.parquet",)
+
+
 def test_every_byte_is_fetched(two, tmp_path):
     """An overwritten object comes as it was pinned; the list in the folder says which file was which object."""
     world, first, _ = two
