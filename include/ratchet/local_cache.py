@@ -62,10 +62,10 @@ class _Entry:
     size: int = 0
     used: float = 0.0
 
-    def add(self, path: Path, about: os.stat_result) -> None:
+    def add(self, path: Path, size: int, used: float) -> None:
         self.paths.append(path)
-        self.size += about.st_size
-        self.used = max(self.used, about.st_mtime)
+        self.size += size
+        self.used = max(self.used, used)
 
 
 def use(root: Path, *paths: Path) -> bool:
@@ -210,13 +210,13 @@ class LocalCache:
             kind = "objects" if folder == "tables" else folder
             for path, about in _listed(self.root / folder):
                 key = f"{kind}/{path.name.partition('.')[0].partition('-')[0]}"
-                entry = found.setdefault(key, _Entry())
-                entry.add(path, about)
+                size = about.st_size
                 if path.is_dir():
-                    entry.size += sum(inner.stat().st_size for inner in path.rglob("*") if inner.is_file())
+                    size = sum(inner.stat().st_size for inner in path.rglob("*") if inner.is_file())
+                found.setdefault(key, _Entry()).add(path, size, about.st_mtime)
         for path, about in _listed(self.root / "verified"):
             if f"objects/{path.name}" in found:
-                found[f"objects/{path.name}"].add(path, about)
+                found[f"objects/{path.name}"].add(path, 0, about.st_mtime)
         return list(found.values())
 
     def _sweep(self) -> None:
@@ -349,7 +349,7 @@ def _whole(path: Path, note: Path, sha: str) -> bool:
         _LOG.warning("%s in the cache has rotted: its sha256 is %s now; it is dropped, and had anew", path, found)
     with contextlib.suppress(FileNotFoundError):
         if hashed is None or hashed.st_ino == path.stat().st_ino:  # unless another process has mended it meanwhile
-            path.unlink()
+            _remove(path)
     return False
 
 
