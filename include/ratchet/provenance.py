@@ -20,7 +20,17 @@ _DECIDE_NOTHING = frozenset(
         *(f"steps/{name}.py" for name in ("adopt", "alerts", "approve", "audit", "crew", "fitness", "freeze")),
         *(
             f"steps/{name}.py"
-            for name in ("history", "overdue", "promote", "prune", "replay", "report", "reproduce", "rollback")
+            for name in (
+                "history",
+                "overdue",
+                "promote",
+                "prune",
+                "release",
+                "replay",
+                "report",
+                "reproduce",
+                "rollback",
+            )
         ),
         *(f"steps/{name}.py" for name in ("watch", "whatif")),
         *(f"adapters/{name}.py" for name in ("alerts", "ledger", "mlflow", "s3", "sandbox", "signing")),

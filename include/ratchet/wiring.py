@@ -15,6 +15,7 @@ from ratchet.adapters.s3 import S3Store
 from ratchet.adapters.sandbox import FolderRegistry, FolderStore, KeptFits
 from ratchet.adapters.signing import signer, trusted_keys
 from ratchet.adapters.xgb import XgbTrainer
+from ratchet.domain import layout
 from ratchet.errors import SettingsInvalid
 from ratchet.settings import Settings, settings
 from ratchet.steps.context import Nowhere, Services
@@ -62,13 +63,14 @@ def sandboxed(real: Services, pipeline: Pipeline, folder: Path, shared: Path) ->
     """Build services that read the pipeline's source as the real ones do, write nowhere but here, and alert nobody.
 
     Args:
-        real: the real services.
+        real: the real services; also of what people have given back from quarantine.
         pipeline: what is going to run.
         folder: where its ledger, versions and records lie.
         shared: where lies what any sandbox may find done: validations and fits, known by their content.
     """
     source = pipeline.spec.source
-    store = FolderStore(folder, shared, real.store, [source.uri, *(table.uri for table in source.tables.values())])
+    read = [source.uri, *(table.uri for table in source.tables.values()), layout.releases(pipeline.name)]
+    store = FolderStore(folder, shared, real.store, read)
     return dataclasses.replace(
         real,
         store=store,

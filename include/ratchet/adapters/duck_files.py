@@ -8,6 +8,7 @@ the engine widens such columns when it puts the files of a table together. Decla
 
 from __future__ import annotations
 
+import codecs
 import csv
 import gzip
 import json
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 
 MAX_EXPANDED = 8 << 30  # bytes that one source file may expand to
 _LINE = 4 << 20  # bytes of one row
+_ROWS = 65_536  # that are verified at a time
 _CHUNK = 1 << 20
 _SHOWN = 5  # rows that a message names
 
@@ -67,7 +69,8 @@ def malformed(key: str, why: str) -> DataRejected:
 def no_room(key: str, exc: BaseException) -> DataRejected:
     """Say that memory or disk did not suffice."""
     return DataRejected(
-        "resource", f"{key}: {first_line(exc)}. Give the worker more memory or disk, or land smaller files"
+        "resource",
+        f"{key}: {first_line(exc)}. Raise RATCHET_MEMORY_GIB as far as the worker has memory, free disk, or land smaller files",
     )
 
 
@@ -85,6 +88,8 @@ def convert(con: Any, source: Path, key: str, how: FileFormat, out: Path) -> Non
     try:
         text = _plain(source, key, plain)
         _refuse_blank(text, key)
+        if how.format == "jsonl":
+            _refuse_long(text, key)
         select = _csv(con, text, key, how) if how.format == "csv" else _jsonl(con, text, key, how)
         con.execute(f"COPY ({select}) TO {literal(out)} (FORMAT parquet, COMPRESSION zstd, COMPRESSION_LEVEL 1)")
     except (duckdb.Error, OSError) as exc:
@@ -111,12 +116,12 @@ def verify_parquet(path: Path, key: str) -> None:
     if path.stat().st_size == 0:
         raise DataRejected("empty", f"{key} has 0 bytes")
     try:
-        with pq.ParquetFile(path, page_checksum_verification=True) as file:
+        with pq.ParquetFile(path, page_checksum_verification=True, buffer_size=_CHUNK) as file:
             groups = [file.metadata.row_group(i) for i in range(file.num_row_groups)]
             _bounded(sum(group.total_byte_size for group in groups), key)
             _distinct(file.schema_arrow.names, key)
-            for i in range(file.num_row_groups):
-                file.read_row_group(i).validate(full=True)
+            for batch in file.iter_batches(_ROWS):  # some writers put millions of rows into one group
+                batch.validate(full=True)
             if file.metadata.num_rows == 0:
                 raise DataRejected("empty", f"{key} has no rows")
     except (pa.ArrowException, OSError, MemoryError) as exc:
@@ -211,8 +216,21 @@ def _plain(source: Path, key: str, plain: Path) -> Path:
 
 def _refuse_blank(text: Path, key: str) -> None:
     with text.open("rb") as file:
+        if file.read(len(codecs.BOM_UTF8)) != codecs.BOM_UTF8:
+            file.seek(0)
         if not any(chunk.strip() for chunk in iter(lambda: file.read(_CHUNK), b"")):
             raise DataRejected("empty", f"{key} has nothing but blank lines")
+
+
+def _refuse_long(text: Path, key: str) -> None:
+    """Refuse a file with a line that is larger than any row may be: DuckDB's own limit is one for its buffers."""
+    line, size = 1, 0
+    with text.open("rb") as file:
+        while chunk := file.read(_CHUNK):
+            for i, part in enumerate(chunk.split(b"\n")):
+                line, size = (line + 1, len(part)) if i else (line, size + len(part))
+                if size > _LINE:
+                    raise DataRejected("too_large", f"{key}: line {line} larger than {_LINE >> 20} MiB")
 
 
 def _distinct(names: Sequence[str], key: str) -> None:
@@ -303,7 +321,8 @@ def _cut_off(text: Path, start: int, *, quoted: bool) -> bool:
 
 def _bad_json(text: Path, key: str, exc: BaseException) -> DataRejected:
     """Say which lines of a JSON Lines file DuckDB could not read; it names one only, and counts from elsewhere."""
-    bad, count, number, line = [], 0, 0, b""
+    bad: list[int] = []
+    count, number, line = 0, 0, b""
     with text.open("rb") as file:
         for number, line in enumerate(file, start=1):
             if line.strip() and not _is_object(line):

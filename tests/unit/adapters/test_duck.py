@@ -185,7 +185,16 @@ def test_a_declared_column_that_is_missing_is_named(lake):
 
 @pytest.mark.parametrize(
     ("data", "how"),
-    [(b"", CSV), (b"a,b\n", CSV), (b"", JSONL), (b"\n\n", JSONL), (b"", PARQUET), (parquet(ROWS.slice(0, 0)), PARQUET)],
+    [
+        (b"", CSV),
+        (b"a,b\n", CSV),
+        (b"\xef\xbb\xbf", CSV),
+        (b"\xef\xbb\xbf\n", JSONL),
+        (b"", JSONL),
+        (b"\n\n", JSONL),
+        (b"", PARQUET),
+        (parquet(ROWS.slice(0, 0)), PARQUET),
+    ],
 )
 def test_nothing_in_a_file_is_empty(lake, data, how):
     """0 bytes, header only and 0 rows are all empty."""
@@ -253,6 +262,8 @@ def test_parquet_text_that_is_not_utf8_is_corrupt(lake):
 def test_decompression_bombs_and_huge_rows_are_too_large(lake, monkeypatch):
     """What expands beyond the cap is refused before it fills the disk."""
     lake.refused("too_large", b"a,b\n1," + b"x" * (5 << 20) + b"\n")
+    long = b'{"a": 1}\n{"a": "' + b"x" * (4 << 20) + b'"}\n'
+    assert "line 2 larger than 4 MiB" in lake.refused("too_large", long, "t/a.jsonl", JSONL)
     monkeypatch.setattr(duck_files, "MAX_EXPANDED", 1 << 20)
     lake.refused("too_large", gzip.compress(b"a\n" + b"1\n" * (1 << 20)), "t/a.csv.gz")
     lake.refused("too_large", parquet(pa.table({"a": pa.array(range(500_000), pa.int64())})), "t/a.parquet", PARQUET)
