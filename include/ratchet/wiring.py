@@ -41,8 +41,8 @@ def services(given: Settings | None = None) -> Services:
     store = object_store(found)
     return Services(
         store=store,
-        engine=DuckEngine(found.cache, memory_limit=f"{found.memory_gib * _QUERIES:.3f}GiB"),
-        validator=GxValidator(),
+        engine=DuckEngine(found.cache, memory_limit=queries),
+        validator=GxValidator(spill=found.cache / "spill", memory_limit=queries),
         trainer=XgbTrainer(),
         registry=MlflowRegistry(found.tracking_uri, found.cache),
         ledger=ledger(store, found),

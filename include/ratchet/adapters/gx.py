@@ -45,10 +45,15 @@ class GxValidator:
     """Fulfils ``ports.Validator``.
 
     Args:
+        spill: folder for what does not fit into memory.
+        memory_limit: of DuckDB, as it reads it ("4GB"); by default most of the machine's.
         limit_seconds: how long an expectation may take on either engine.
     """
 
-    def __init__(self, limit_seconds: float = 300.0) -> None:
+    def __init__(
+        self, limit_seconds: float = 300.0, spill: Path | None = None, memory_limit: str | None = None
+    ) -> None:
+        self._place = (spill, memory_limit)
         self._limit = limit_seconds
         self._session: Session | None = None
         self._rows: tuple[object, Rows, set[int]] | None = (
@@ -66,7 +71,7 @@ class GxValidator:
 
         gx = backend()
         self._rows = None
-        self._session = self._session or Session()
+        self._session = self._session or Session(*self._place)
         try:
             rows, values = self._session.hold(files)
         except duckdb.Error as exc:

@@ -120,13 +120,20 @@ def backend() -> Backend:
 
 
 class Session:
-    """One DuckDB that holds one batch after the other, with SQLAlchemy's connection to it."""
+    """One DuckDB that holds one batch after the other, with SQLAlchemy's connection to it.
 
-    def __init__(self) -> None:
+    Args:
+        spill: folder for what does not fit into memory; without one, nothing is put aside.
+        memory_limit: as DuckDB reads it ("4GB"); by default most of the machine's.
+    """
+
+    def __init__(self, spill: Path | None = None, memory_limit: str | None = None) -> None:
         import sqlalchemy as sa  # noqa: PLC0415
         from duckdb_engine import ConnectionWrapper  # noqa: PLC0415
 
-        self.duck = connect()
+        self.duck = connect(spill, memory_limit)
+        self.source = ""  # what the batch is read from
+        self.nans: list[str] = []  # columns that have one
         engine = sa.create_engine(
             "duckdb:///:memory:", creator=lambda: ConnectionWrapper(self.duck), poolclass=sa.StaticPool
         )
