@@ -38,7 +38,7 @@ def services(given: Settings | None = None) -> Services:
     found = given or settings()
     if not found.tracking_uri:
         raise SettingsInvalid("MLFLOW_TRACKING_URI", "", "the address of an MLflow server; `ratchet up` starts one")
-    store = object_store(found)
+    store, queries = object_store(found), f"{found.memory_gib * _QUERIES:.3f}GiB"
     return Services(
         store=store,
         engine=DuckEngine(found.cache, memory_limit=queries),
