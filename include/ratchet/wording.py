@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import re
 import types
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Union, get_args, get_origin
 
@@ -58,8 +59,18 @@ def read_yaml(text: str, file: str) -> dict[str, Any]:
     return data
 
 
+def read_value(text: str) -> Any:
+    """Read a single value as a file would have it."""
+    return yaml.load(text, _Loader)  # noqa: S506  a SafeLoader
+
+
 class _Loader(yaml.SafeLoader):
-    """YAML in which a key stands once."""
+    """YAML in which a key stands once, and `off`, `on`, `yes` and `no` are words: an action or a column may be called so."""
+
+    yaml_implicit_resolvers = {
+        first: [(tag, fits) for tag, fits in found if tag != "tag:yaml.org,2002:bool"]
+        for first, found in yaml.SafeLoader.yaml_implicit_resolvers.items()
+    }
 
     def construct_mapping(self, node: Any, deep: bool = False) -> Any:  # noqa: FBT001, FBT002  the parent's signature
         seen: list[Any] = []
@@ -68,6 +79,11 @@ class _Loader(yaml.SafeLoader):
                 raise yaml.constructor.ConstructorError(None, None, f"key {key.value!r} stands twice", key.start_mark)
             seen.append(key.value)
         return super().construct_mapping(node, deep)
+
+
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:bool", re.compile("^(?:true|True|TRUE|false|False|FALSE)$"), list("tTfF")
+)
 
 
 def _problem(root: type[BaseModel], file: str, error: dict[str, Any]) -> Problem:

@@ -12,6 +12,7 @@ import yaml
 
 from ratchet.errors import PipelineUnknown, SpecInvalid
 from ratchet.spec import Pipeline, default_home, json_schema, load_pipeline, parse_spec, pipeline_names
+from ratchet.wording import read_value
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -374,6 +375,15 @@ def test_merge_keys_still_work():
     """YAML anchors may be merged, and a merged key may be set anew."""
     text = yaml.safe_dump(SPEC).replace("window:\n", "window:\n  <<: {days: 90}\n")
     assert parse_spec(text, "demo.yaml").window.days == 20
+
+
+def test_off_is_a_word():
+    """An action may be `off` and a column `no` without quotes: only true and false are true and false."""
+    text = yaml.safe_dump(SPEC).replace("window:\n", "drift: {action: off}\nwindow:\n", 1)
+    text = text.replace("source:\n", "source:\n  columns: {no: VARCHAR, y: BOOLEAN}\n", 1)
+    spec = parse_spec(text, "demo.yaml")
+    assert (spec.drift.action, set(spec.source.columns)) == ("off", {"no", "y"})
+    assert [read_value(word) for word in ("off", "no", "true", "False", "3")] == ["off", "no", True, False, 3]
 
 
 def test_a_good_override_changes_one_value():

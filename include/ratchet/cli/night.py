@@ -172,12 +172,12 @@ def schema() -> None:
 
 
 def _overrides(given: list[str]) -> dict[str, Any]:
-    import yaml
+    from ratchet.wording import read_value
 
     found = {}
     for text in given:
         key, equals, value = text.partition("=")
         if not equals or not key:
             raise UsageError(f"--set {text}: expected KEY=VALUE, such as training.params.max_depth=4")
-        found[key] = yaml.safe_load(value)
+        found[key] = read_value(value)
     return found
