@@ -38,6 +38,7 @@ def summarise(con: Any, file: TableFile, plan: SummaryPlan) -> FileSummary:
     counts = con.execute(
         f"SELECT dt, count(*){', ' if missing else ''}{missing} FROM _part GROUP BY dt ORDER BY dt"
     ).fetchall()
+    ahead = _ahead(con, columns)
     labels = _labels(con, plan)
     future = _future(con, columns, plan)
     sketches = _sketches(con, columns, plan, sum(count for _, count, *_ in counts) / max(len(counts), 1))
@@ -46,6 +47,7 @@ def summarise(con: Any, file: TableFile, plan: SummaryPlan) -> FileSummary:
             day=day,
             rows=rows,
             missing=dict(zip(columns, found, strict=True)),
+            ahead=ahead.get(day, {}),
             labels=labels.get(day) if labels is not None else None,
             future=future[day][0] if future is not None else None,
             future_rows=future[day][1] if future is not None else (),
@@ -110,6 +112,17 @@ def _labels(con: Any, plan: SummaryPlan) -> dict[date, Labels] | None:
         day: Labels(unlabelled=found.get(None, 0), classes={n: c for n, c in found.items() if n is not None})
         for day, found in classes.items()
     }
+
+
+def _ahead(con: Any, columns: Mapping[str, str]) -> dict[date, dict[str, int]]:
+    """Count, of each column that holds times, those that no time zone can explain: after the day that follows the row's."""
+    times = [name for name, kind in columns.items() if kind == "DATE" or kind.startswith("TIMESTAMP")]
+    if not times:
+        return {}
+    after = "CAST({} AS TIMESTAMP) >= dt + INTERVAL 2 DAY"
+    counts = ", ".join(f"count(*) FILTER ({after.format(identifier(name))})" for name in times)
+    found = con.execute(f"SELECT dt, {counts} FROM _part GROUP BY dt").fetchall()
+    return {day: dict(zip(times, numbers, strict=True)) for day, *numbers in found}
 
 
 def _future(con: Any, columns: Mapping[str, str], plan: SummaryPlan) -> dict[date, tuple[int, tuple[int, ...]]] | None:

@@ -104,6 +104,12 @@ class LabelsCheck(Record):
     )
 
 
+class FutureCheck(Record):
+    """Dates and times of tomorrow, in columns that never had any."""
+
+    action: Action = Field("warn", description=_ACTIONS)
+
+
 class DuplicatesCheck(Record):
     """Rows that come more than once."""
 
@@ -176,6 +182,10 @@ class WindowChecks(Record):
         NullsCheck(), description="How many values of a day are missing, against the days before."
     )
     labels: LabelsCheck = Field(LabelsCheck(), description="A day's labels against those of the days before.")
+    future: FutureCheck = Field(
+        FutureCheck(),
+        description="Dates and times more than a day after the partition's own day, in columns that had none on the days before.",
+    )
     duplicates: DuplicatesCheck = Field(DuplicatesCheck(), description="Rows that come more than once.")
     overlap: OverlapCheck = Field(
         OverlapCheck(), description="Rows on both sides of the cut between training and hold-out."

@@ -61,6 +61,8 @@ def findings(parts: Sequence[Part], days: Windows, fresh: frozenset[date], check
             found += _volume(day, by_day, history, checks)
         if looked_at(checks.nulls.action, day, fresh):
             found += missing_values(day, _shares(by_day[day]), [_shares(by_day[d]) for d in history], checks, "column")
+        if looked_at(checks.future.action, day, fresh):
+            found += _ahead(day, by_day[day], [by_day[d] for d in history], checks)
         if looked_at(checks.labels.action, day, fresh):
             found += _labels(day, by_day[day], [by_day[d] for d in history], checks)
     return (*found, *duplicates(parts, fresh, checks), *overlap(parts, days, checks))
@@ -184,6 +186,39 @@ def _range(low: float, high: float) -> str:
 def _error(share: float, rows: int) -> float:
     """How far a share of so many rows may lie off by chance."""
     return _NOISE * math.sqrt(max(share * (1 - share), 0.0) / rows) + 1 / rows
+
+
+# --- times from the future
+
+
+def _ahead(
+    day: date, now: Sequence[PartSummary], before: Sequence[Sequence[PartSummary]], checks: WindowChecks
+) -> list[Finding]:
+    """Name the columns with times from the future that had none on any day before: those that plan ahead always have some."""
+    counts: dict[str, int] = {}
+    for part in now:
+        for name, count in part.ahead.items():
+            counts[name] = counts.get(name, 0) + count
+    usual = {name for parts in before for part in parts for name, count in part.ahead.items() if count}
+    odd = {name: count for name, count in sorted(counts.items()) if count and name not in usual}
+    if not odd:
+        return []
+    named = ", ".join(f"{name} in {count} rows" for name, count in list(odd.items())[:_NAMED])
+    more = f" and {len(odd) - _NAMED} more columns" if len(odd) > _NAMED else ""
+    words = (
+        f"times of {day} lie more than a day after it: {named}{more}; on the {len(before)} days before there were none. "
+        + _todo(day, "Look whether another day's rows came with it, or a clock is wrong, and land the day again")
+    )
+    return [
+        Finding(
+            kind="time",
+            action=acting(checks.future.action),
+            subject=f"column {next(iter(odd))}",
+            words=words,
+            value=sum(odd.values()),
+            limit=0,
+        )
+    ]
 
 
 # --- labels

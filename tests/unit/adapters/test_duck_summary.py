@@ -165,6 +165,20 @@ def test_rows_from_the_future_are_counted_and_named(summarise, kind):
     assert (later.future, later.future_rows) == (1, (4,))
 
 
+def test_times_that_no_zone_explains_are_counted(summarise):
+    """Of each column that holds times, those after tomorrow are counted; text is none."""
+    at = [datetime(2024, 3, d, 12, tzinfo=UTC) for d in (1, 2, 3)] + [None]
+    found = summarise(
+        {
+            "zoned": pa.array(at, pa.timestamp("us", tz="UTC")),
+            "date": pa.array([a and a.date() for a in at], pa.date32()),
+            "text": ["2099-01-01"] * 4,
+            "never": pa.array([None] * 4, pa.timestamp("ms")),
+        }
+    )
+    assert found.ahead == {"zoned": 1, "date": 1, "never": 0}
+
+
 @pytest.mark.parametrize("column", [[1, 2], ["yesterday", "soon"]])
 def test_a_column_that_tells_no_time_says_nothing(summarise, column):
     """A number or any text is no time; nor is a column that is not there."""

@@ -91,6 +91,8 @@ def test_too_few_rows_say_nothing():
     assert skill(NOISE, np.zeros(ROWS), "binary", categories=False) is None
     assert skill(NOISE, np.ones(ROWS), "regression", categories=False) is None
     assert skill(NOISE[:6], NOISE[:6], "regression", categories=False) is None
+    assert skill(NOISE[:0], NOISE[:0], "binary", categories=True) is None
+    assert skill(NOISE[:0], NOISE[:0], "regression", categories=False) is None
 
 
 def test_a_feature_without_values_tells_nothing():

@@ -204,6 +204,19 @@ def test_a_check_that_is_off_finds_nothing(kind):
     assert {f.kind for f in found(parts, **{kind: {"action": "off"}})} == everything - {kind}
 
 
+def test_times_from_the_future_are_found_where_there_never_were_any():
+    """A column that never looked ahead and now does is named; one that plans ahead every day is not."""
+
+    def dated(at, seen, due=5):
+        return Part("x", day(at).summary.model_copy(update={"ahead": {"seen": seen, "due": due}}))
+
+    (finding,) = found(window(dated(NEWEST, 3), lambda at: dated(at, 0)))
+    assert (finding.kind, finding.action, finding.subject, finding.value) == ("time", "warn", "column seen", 3)
+    assert f"times of {NEWEST} lie more than a day after it: seen in 3 rows; on the 43 days before" in finding.words
+    assert found(window(dated(NEWEST, 0, 900), lambda at: dated(at, 0))) == ()
+    assert found(window(dated(NEWEST, 3), lambda at: dated(at, 0)), future={"action": "off"}) == ()
+
+
 def test_the_files_of_a_day_count_together():
     """Two files of a day are one day."""
     halves = [day(at, rows=500, hot=125) for at in DAYS.whole.days() for _ in range(2)]
