@@ -13,17 +13,18 @@ from __future__ import annotations
 import contextlib
 import difflib
 import io
+import json
 from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ratchet.adapters import duck_sql, gx_child, gx_duck, gx_results, gx_rows, gx_run
+from ratchet.adapters import duck_sql, gx_child, gx_duck, gx_metrics, gx_results, gx_rows, gx_run
 from ratchet.adapters.duck_sql import first_line
 from ratchet.adapters.gx_duck import Session, backend
 from ratchet.adapters.gx_results import ABOUT_TYPES, Met, outcome, probe, report, unreadable
 from ratchet.adapters.gx_rows import Rows
-from ratchet.adapters.gx_run import WORDS, configuration, error_of, on_pandas, validate
+from ratchet.adapters.gx_run import SQL, WORDS, configuration, error_of, on_pandas, validate
 from ratchet.domain import validation
 from ratchet.domain.records import digest
 from ratchet.domain.validation import BrokenRow, ValidationReport
@@ -34,10 +35,8 @@ if TYPE_CHECKING:
 
 _PROBE = 1_000_000  # numbers of probes are above those of expectations
 # pandas has no SQL, and its types have other names.
-_DUCKDB_ONLY = ABOUT_TYPES | {
-    "unexpected_rows_expectation", "expect_query_results_to_match_comparison", "expect_table_row_count_to_equal_other_table",
-}  # fmt: skip
-_DECIDE = (duck_sql, gx_child, gx_duck, gx_results, gx_rows, gx_run, validation)
+_DUCKDB_ONLY = ABOUT_TYPES | SQL
+_DECIDE = (duck_sql, gx_child, gx_duck, gx_metrics, gx_results, gx_rows, gx_run, validation)
 _LIBRARIES = ("duckdb", "duckdb-engine", "great-expectations", "numpy", "pandas", "pyarrow", "sqlalchemy")
 
 
@@ -45,20 +44,19 @@ class GxValidator:
     """Fulfils ``ports.Validator``.
 
     Args:
+        limit_seconds: how long an expectation may take on either engine.
         spill: folder for what does not fit into memory.
         memory_limit: of DuckDB, as it reads it ("4GB"); by default most of the machine's.
-        limit_seconds: how long an expectation may take on either engine.
     """
 
     def __init__(
         self, limit_seconds: float = 300.0, spill: Path | None = None, memory_limit: str | None = None
     ) -> None:
-        self._place = (spill, memory_limit)
         self._limit = limit_seconds
+        self._place = (spill, memory_limit)
         self._session: Session | None = None
-        self._rows: tuple[object, Rows, set[int]] | None = (
-            None  # of which batch and suite, and which expectations' are named
-        )
+        # Of which batch and suite, and which expectations' are named.
+        self._rows: tuple[object, Rows, set[int]] | None = None
 
     @property
     def version(self) -> str:
@@ -72,21 +70,24 @@ class GxValidator:
         gx = backend()
         self._rows = None
         self._session = self._session or Session(*self._place)
-        try:
-            rows, values = self._session.hold(files)
-        except duckdb.Error as exc:
-            return report(suite, 0, [unreadable(exc)])
         expectations: list[dict[str, Any]] = list(suite.get("expectations", ()))
         found: dict[int, Any] = {}
         made = {}
+        wanted = [json.dumps(expectations)]
         with contextlib.redirect_stdout(io.StringIO()):  # GX prints advice
             for i, expectation in enumerate(expectations):
                 try:
                     made[i] = configuration(gx, expectation, str(i))
-                    made[i].to_domain_obj()
+                    wanted.append(
+                        json.dumps(made[i].to_domain_obj().dict(), default=str)
+                    )  # with the defaults of its class
                 except Exception as exc:  # noqa: BLE001  whatever GX finds wrong with it
                     made.pop(i, None)
                     found[i] = first_line(exc)
+            try:
+                rows, values = self._session.hold(files, "".join(wanted))
+            except duckdb.Error as exc:
+                return report(suite, 0, [unreadable(exc)])
             # A row condition may match nothing: count by the side what it lets through.
             probes = {_PROBE + i: counts for i in made if (counts := probe(gx, expectations[i], str(_PROBE + i)))}
             found.update(self._run(gx, {**made, **probes}, files))
@@ -144,13 +145,20 @@ class GxValidator:
     def _run(self, gx: Any, configurations: Mapping[int, Any], files: Sequence[Path]) -> dict[int, Any]:
         """Return GX's result by number: from DuckDB, else from DuckDB alone, else from pandas."""
         assert self._session
-        with self._session.limit(self._limit):
-            found = validate(gx.on_duckdb(self._session), configurations)
+        found: dict[int, Any] = {}
+        for raw in (False, True):  # somebody's own SQL sees NaNs, where there are any
+            some = {
+                i: made for i, made in configurations.items() if not self._session.nans or (made.type in SQL) == raw
+            }
+            if some and not (raw and not self._session.nans):
+                with self._session.limit(self._limit):
+                    found.update(validate(gx.on_duckdb(self._session, self._session.table(raw=raw)), some))
         for i in [i for i, result in found.items() if error_of(result)]:
             if len(configurations) > 1:
                 self._session.rollback()
                 with self._session.limit(self._limit):
-                    found.update(validate(gx.on_duckdb(self._session), {i: configurations[i]}))
+                    table = self._session.table(raw=configurations[i].type in SQL)
+                    found.update(validate(gx.on_duckdb(self._session, table), {i: configurations[i]}))
             if error_of(found[i]) and configurations[i].type not in _DUCKDB_ONLY:
                 found[i] = self._on_pandas(gx, configurations[i], files, found[i])
         return found

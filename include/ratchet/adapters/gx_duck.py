@@ -1,31 +1,35 @@
-"""Great Expectations on DuckDB: what GX's SQL engine lacks for that dialect.
+"""Great Expectations on DuckDB: GX's SQL engine over one connection, and the batch that it looks at.
 
-Three things. The engine closes its connection before it reads the rows, which DuckDB does not survive: ours keeps one open.
-Types of columns are looked for in PostgreSQL's catalogue; and regular expressions and LIKE are not written for the dialect.
-Both are here, by GX's own way to add a metric. A regular expression finds a match anywhere in the text, as on pandas, and
-takes linear time (RE2), so none can hang a night.
+GX's engine closes its connection before it reads the rows, which DuckDB does not survive: ours keeps one open. A query that fails
+would leave its transaction aborted and take all later ones along: ours ends it. A comparison of columns that is NULL, because a
+value is missing, does not hold: GX's SQL counts such a row as good, its pandas engine and ours as unexpected.
+
+A NaN is a missing value, as on pandas; somebody's own SQL sees it as it is.
 
 GX may not be imported at module level, so the classes are made on first use.
 """
 
 from __future__ import annotations
 
+import json
 import logging
 import os
-import re
 import threading
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any
 
-from ratchet.adapters.duck_sql import connect, literals
+from ratchet.adapters.duck_sql import connect, identifier, literals
+from ratchet.adapters.gx_metrics import add_metrics
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
 
 BATCH = "batch"
+VALUES = "batch_values"
+_AGAIN = 0.1  # seconds between interrupts
 _COPIED = 64 << 20  # bytes of Parquet that are read once into a table; larger batches stay a view
 
 
@@ -43,21 +47,10 @@ class Backend:
     result: Callable[..., Any]
 
 
-@lru_cache(maxsize=1)
-def backend() -> Backend:
-    """Import GX and make the classes."""
-    os.environ.setdefault("GX_ANALYTICS_ENABLED", "false")
+def _engine_class(theirs: Any) -> Any:
     import sqlalchemy as sa  # noqa: PLC0415
-    from great_expectations.core import ExpectationSuiteValidationResult, ExpectationValidationResult
-    from great_expectations.core.batch import Batch
-    from great_expectations.execution_engine import PandasExecutionEngine, SqlAlchemyExecutionEngine
-    from great_expectations.execution_engine.sqlalchemy_batch_data import SqlAlchemyBatchData
-    from great_expectations.expectations import registry
-    from great_expectations.expectations.expectation_configuration import ExpectationConfiguration
-    from great_expectations.validator.metric_configuration import MetricConfiguration
-    from great_expectations.validator.validator import Validator
 
-    class DuckDBExecutionEngine(SqlAlchemyExecutionEngine):  # type: ignore[misc]  # GX is untyped
+    class DuckDBExecutionEngine(theirs):  # type: ignore[misc]  # GX is untyped
         """GX's SQL engine on one connection that stays open.
 
         Args:
@@ -76,10 +69,22 @@ def backend() -> Backend:
 
         def execute_query(self, query: Any) -> Any:
             kept = self._keep(query) if self._keep else None
-            if kept is None:
-                return super().execute_query(query)
-            super().execute_query(kept)
-            return super().execute_query(sa.text("SELECT 1 WHERE false"))
+            try:
+                if kept is None:
+                    return super().execute_query(query)
+                super().execute_query(kept)
+                return super().execute_query(sa.text("SELECT 1 WHERE false"))
+            except Exception:
+                self._connection.rollback()
+                raise
+
+        def get_domain_records(self, domain_kwargs: Any) -> Any:
+            found = super().get_domain_records(domain_kwargs)
+            return found.subquery() if isinstance(found, sa.Select) else found  # some metrics select from it as it is
+
+        def resolve_metrics(self, *args: Any, **given: Any) -> Any:
+            found = super().resolve_metrics(*args, **given)
+            return {key: _strict(sa, value) if _is_comparison(key[0]) else value for key, value in found.items()}
 
         @contextmanager
         def get_connection(self) -> Iterator[Any]:
@@ -88,6 +93,34 @@ def backend() -> Backend:
         def close(self) -> None:
             """Leave the connection open: the session owns it, and GX closes engines when they are collected."""
 
+    return DuckDBExecutionEngine
+
+
+def _is_comparison(metric: str) -> bool:
+    return metric.startswith(("column_pair_values.", "multicolumn_")) and metric.endswith(".condition")
+
+
+def _strict(sa: Any, condition: tuple[Any, ...]) -> tuple[Any, ...]:
+    """Let a row be unexpected where it cannot be told whether it is."""
+    unexpected, *domain = condition
+    return (sa.func.coalesce(unexpected, sa.true()), *domain)
+
+
+@lru_cache(maxsize=1)
+def backend() -> Backend:
+    """Import GX and make the classes."""
+    os.environ.setdefault("GX_ANALYTICS_ENABLED", "false")
+    from great_expectations.core import ExpectationSuiteValidationResult, ExpectationValidationResult
+    from great_expectations.core.batch import Batch
+    from great_expectations.execution_engine import PandasExecutionEngine, SqlAlchemyExecutionEngine
+    from great_expectations.execution_engine.sqlalchemy_batch_data import SqlAlchemyBatchData
+    from great_expectations.expectations import registry
+    from great_expectations.expectations.expectation_configuration import ExpectationConfiguration
+    from great_expectations.validator.metric_configuration import MetricConfiguration
+    from great_expectations.validator.validator import Validator
+
+    engine_class = _engine_class(SqlAlchemyExecutionEngine)
+
     class QuietValidator(Validator):  # type: ignore[misc]  # GX is untyped
         """GX's validator without progress bars."""
 
@@ -95,7 +128,7 @@ def backend() -> Backend:
             return False
 
     def on_duckdb(session: Session, table: str = BATCH, keep: Callable[[Any], Any] | None = None) -> Any:
-        engine = DuckDBExecutionEngine(session, table, keep)
+        engine = engine_class(session, table, keep)
         data = SqlAlchemyBatchData(execution_engine=engine, table_name=table, create_temp_table=False)
         return QuietValidator(execution_engine=engine, batches=[Batch(data=data)])
 
@@ -104,9 +137,7 @@ def backend() -> Backend:
 
     # Results carry what went wrong; GX's log would repeat it at length, with the values that it met.
     logging.getLogger("great_expectations").setLevel(logging.CRITICAL)
-    _add_types(DuckDBExecutionEngine)
-    _add_patterns(DuckDBExecutionEngine)
-    _add_uniqueness(DuckDBExecutionEngine)
+    add_metrics(engine_class)
     return Backend(
         on_duckdb=on_duckdb,
         on_pandas=on_pandas,
@@ -139,19 +170,42 @@ class Session:
         )
         self.connection = engine.connect()
 
-    def hold(self, files: Sequence[Path]) -> tuple[int, dict[str, int]]:
-        """Make Parquet files the batch; return its rows and, by column, how many values are not null."""
+    def hold(self, files: Sequence[Path], wanted: str) -> tuple[int, dict[str, int]]:
+        """Make Parquet files the batch.
+
+        Args:
+            files: the batch's.
+            wanted: a text in which the columns are named that anything will be asked about.
+
+        Returns:
+            The batch's rows and, by such a column, how many values are not missing.
+        """
         self.rollback()  # what the batch before left open
+        for name, kind in self.duck.execute("SELECT table_name, table_type FROM information_schema.tables").fetchall():
+            self.duck.execute(f"DROP {'VIEW' if kind == 'VIEW' else 'TABLE'} IF EXISTS {name}")
+        self.source = f"read_parquet({literals(files)}, union_by_name = true, hive_partitioning = false)"
         kind = "TABLE" if sum(file.stat().st_size for file in files) <= _COPIED else "VIEW"
-        for (old,) in self.duck.execute(
-            f"SELECT table_type FROM information_schema.tables WHERE table_name = '{BATCH}'"
-        ).fetchall():
-            self.duck.execute(f"DROP {'VIEW' if old == 'VIEW' else 'TABLE'} {BATCH}")
-        source = f"read_parquet({literals(files)}, union_by_name = true, hive_partitioning = false)"
-        self.duck.execute(f"CREATE {kind} {BATCH} AS SELECT * FROM {source}")
-        names = [name for name, *_ in self.duck.execute(f"DESCRIBE {BATCH}").fetchall()]
-        rows, *counts = self.duck.execute(f"SELECT count(*), count(COLUMNS(*)) FROM {BATCH}").fetchall()[0]
-        return rows, dict(zip(names, counts, strict=True))
+        self.duck.execute(f"CREATE {kind} {BATCH} AS SELECT * FROM {self.source}")
+        types = {name: kind for name, kind, *_ in self.duck.execute(f"DESCRIBE {BATCH}").fetchall()}
+        named = [name for name in types if json.dumps(name)[1:-1].lower() in wanted.lower()]
+        floats = [name for name in named if types[name] in ("FLOAT", "DOUBLE")]
+        counted = [f"count({identifier(name)})" for name in named]
+        counted += [f"count(*) FILTER (isnan({identifier(name)}))" for name in floats]
+        rows, *counts = self.duck.execute(f"SELECT {', '.join(['count(*)', *counted])} FROM {BATCH}").fetchall()[0]
+        nans = dict(zip(floats, counts[len(named) :], strict=True))
+        self.nans = [name for name in floats if nans[name]]
+        if self.nans:
+            self.duck.execute(f"CREATE VIEW {VALUES} AS SELECT {self.shown()} FROM {BATCH}")
+        return rows, {name: count - nans.get(name, 0) for name, count in zip(named, counts, strict=False)}
+
+    def shown(self) -> str:
+        """Return what a SELECT lists so that each NaN is NULL."""
+        masked = [f"nullif({identifier(name)}, 'NaN') AS {identifier(name)}" for name in self.nans]
+        return f"* REPLACE ({', '.join(masked)})" if masked else "*"
+
+    def table(self, *, raw: bool) -> str:
+        """Return the name of the batch: as it is, or with each NaN as NULL."""
+        return BATCH if raw or not self.nans else VALUES
 
     def rollback(self) -> None:
         """End what a failed query has left open."""
@@ -159,112 +213,18 @@ class Session:
 
     @contextmanager
     def limit(self, seconds: float) -> Iterator[None]:
-        """Interrupt a query that runs longer."""
-        timer = threading.Timer(seconds, self.duck.interrupt)
-        timer.daemon = True
-        timer.start()
+        """Interrupt a query that runs longer, and each that is begun after it."""
+        over = threading.Event()
+
+        def interrupt() -> None:
+            if not over.wait(seconds):
+                while not over.wait(_AGAIN):
+                    self.duck.interrupt()
+
+        watch = threading.Thread(target=interrupt, daemon=True)
+        watch.start()
         try:
             yield
         finally:
-            timer.cancel()
-
-
-def _add_types(engine: Any) -> None:
-    """Tell GX the types of the batch's columns; SQLAlchemy would look for them in PostgreSQL's catalogue, in vain."""
-    import sqlalchemy as sa  # noqa: PLC0415
-    from great_expectations.expectations.metrics.metric_provider import metric_value
-    from great_expectations.expectations.metrics.table_metric_provider import TableMetricProvider
-
-    def typed(kind: str) -> Any:
-        name = re.split(r"[ (]", kind.strip('"'), maxsplit=1)[0]
-        known = getattr(sa, name, None)
-        made = known if isinstance(known, type) else type(name, (sa.types.UserDefinedType,), {"cache_ok": True})
-        return made()
-
-    def types(cls: Any, execution_engine: Any, **_given: Any) -> list[dict[str, Any]]:  # noqa: ARG001  GX names it
-        rows = execution_engine.session.duck.execute(f"DESCRIBE {execution_engine.table}").fetchall()
-        return [{"name": name, "type": typed(kind), "primary_key": False} for name, kind, *_ in rows]
-
-    class DuckDBColumnTypes(TableMetricProvider):  # type: ignore[misc]  # GX is untyped
-        metric_name = "table.column_types"
-        value_keys = ("include_nested",)
-        default_kwarg_values: ClassVar[dict[str, Any]] = {"include_nested": True}
-
-        _duckdb = metric_value(engine=engine)(types)
-
-
-def _add_patterns(engine: Any) -> None:
-    """Write the regular expressions and LIKE patterns that GX leaves out for this dialect."""
-    import sqlalchemy as sa  # noqa: PLC0415
-    from great_expectations.expectations.metrics import column_map_metrics as known
-    from great_expectations.expectations.metrics.map_metric_provider import (
-        ColumnMapMetricProvider,
-        column_condition_partial,
-    )
-
-    def condition(column: Any, given: Mapping[str, Any], *, negated: bool) -> Any:
-        text = sa.cast(column, sa.VARCHAR)
-        each: list[Any]
-        if "like_pattern" in given or "like_pattern_list" in given:
-            patterns = given.get("like_pattern_list") or [given["like_pattern"]]
-            each = [text.like(pattern, escape=given.get("escape")) for pattern in patterns]
-        else:
-            each = [sa.func.regexp_matches(text, regex) for regex in given.get("regex_list") or [given["regex"]]]
-        joined = sa.and_(*each) if given.get("match_on") == "all" else sa.or_(*each)
-        return sa.not_(joined) if negated else joined
-
-    def add(theirs: Any, *, negated: bool) -> None:
-        def matches(cls: Any, column: Any, **given: Any) -> Any:  # noqa: ARG001  GX names it
-            return condition(column, given, negated=negated)
-
-        class DuckDBPattern(ColumnMapMetricProvider):  # type: ignore[misc]  # GX is untyped
-            condition_metric_name = theirs.condition_metric_name
-            condition_value_keys = theirs.condition_value_keys
-
-            _duckdb = column_condition_partial(engine=engine)(matches)
-
-    for pattern in ("Regex", "RegexList", "LikePattern", "LikePatternList"):
-        add(getattr(known, f"ColumnValuesMatch{pattern}"), negated=False)
-        add(getattr(known, f"ColumnValuesNotMatch{pattern}"), negated=True)
-
-
-def _add_uniqueness(engine: Any) -> None:
-    """Find doubled values and keys by a set of those that occur twice; GX sorts the batch by a window function.
-
-    It also loses keys with a NULL, by a join. As on pandas, NULLs are equal here; ``ignore_row_if`` says which keys count.
-    """
-    import sqlalchemy as sa  # noqa: PLC0415
-    from great_expectations.expectations.metrics.map_metric_provider import (
-        ColumnMapMetricProvider,
-        MulticolumnMapMetricProvider,
-        column_condition_partial,
-        is_sqlalchemy_metric_selectable,
-        multicolumn_condition_partial,
-    )
-
-    def once(columns: list[Any], table: Any) -> Any:
-        source = table.subquery() if isinstance(table, sa.Select) else table
-        doubled = sa.select(sa.func.row(*columns)).select_from(source).group_by(*columns).having(sa.func.count() > 1)
-        return sa.func.row(*columns).not_in(doubled)
-
-    def value_once(cls: Any, column: Any, _table: Any, **_given: Any) -> Any:  # noqa: ARG001  GX names it
-        return once([sa.column(column.name)], _table)
-
-    def key_once(cls: Any, column_list: Any, _table: Any, **_given: Any) -> Any:  # noqa: ARG001  GX names it
-        return once(column_list, _table)
-
-    class DuckDBUnique(ColumnMapMetricProvider):  # type: ignore[misc]  # GX is untyped
-        condition_metric_name = "column_values.unique"
-
-        _duckdb = column_condition_partial(engine=engine)(value_once)
-
-    class DuckDBCompoundUnique(MulticolumnMapMetricProvider):  # type: ignore[misc]  # GX is untyped
-        condition_metric_name = "compound_columns.unique"
-        condition_domain_keys = (
-            "batch_id", "table", "column_list", "row_condition", "condition_parser", "ignore_row_if",
-        )  # fmt: skip
-
-        _duckdb = multicolumn_condition_partial(engine=engine)(key_once)
-
-    # GX takes a condition of these names for one that brings its own FROM.
-    is_sqlalchemy_metric_selectable.SQLALCHEMY_SELECTABLE_METRICS -= {"column_values.unique", "compound_columns.unique"}
+            over.set()
+            watch.join()  # or it would interrupt what comes next

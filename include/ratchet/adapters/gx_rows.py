@@ -12,8 +12,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from ratchet.adapters.duck_sql import identifier, literals
-from ratchet.adapters.gx_run import error_of, on_pandas, validate
+from ratchet.adapters.duck_sql import identifier
+from ratchet.adapters.gx_run import SQL, error_of, on_pandas, validate
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from ratchet.adapters.gx_duck import Backend, Session
 
-NAMED = "batch_with_rows"
+_NAMED = {True: "batch_with_rows", False: "batch_values_with_rows"}  # with NaNs, and with NULLs for them
 _REST = "batch_without_rows"
 _BROKEN = "broken_rows"
 _COPY = "batch_in_order"
@@ -79,7 +79,7 @@ class Rows:
         return [(file, row, tuple(broken)) for file, row, broken in rows]
 
     def _note(self, number: int, configuration: Any, count: int) -> bool:
-        validator = self._gx.on_duckdb(self._session, NAMED, self._keeper(number))
+        validator = self._gx.on_duckdb(self._session, _NAMED[configuration.type in SQL], self._keeper(number))
         metric = self._metric(validator, configuration)
         if metric is None:
             return False
@@ -132,7 +132,7 @@ class Rows:
     def _holds_without(self, number: int, configuration: Any) -> bool:
         self._session.rollback()
         self._session.duck.execute(
-            f"CREATE OR REPLACE VIEW {_REST} AS SELECT * EXCLUDE ({identifier(self._row)}) FROM {NAMED} "
+            f"CREATE OR REPLACE VIEW {_REST} AS SELECT * EXCLUDE ({identifier(self._row)}) FROM {_NAMED[configuration.type in SQL]} "
             f"WHERE {identifier(self._row)} NOT IN (SELECT row FROM {_BROKEN} WHERE expectation = {number})"
         )
         (result,) = validate(self._gx.on_duckdb(self._session, _REST), {number: configuration}).values()
@@ -160,8 +160,8 @@ class Rows:
 
 
 def _number_rows(session: Session, files: Sequence[Path]) -> str:
-    """Make a view of the batch in which each row has its number, and return that column's name."""
-    source = f"read_parquet({literals(files)}, union_by_name = true, hive_partitioning = false)"
+    """Make views of the batch in which each row has its number, and return that column's name."""
+    source = session.source
     columns = {name.lower() for name, *_ in session.duck.execute(f"DESCRIBE SELECT * FROM {source}").fetchall()}
     row = "ratchet_row"
     while row in columns:
@@ -170,7 +170,10 @@ def _number_rows(session: Session, files: Sequence[Path]) -> str:
         number, source = _counted(session, files, source), _COPY
     else:
         number = f"CAST(file_index AS BIGINT) * {_FILE} + file_row_number"
-    session.duck.execute(f"CREATE OR REPLACE VIEW {NAMED} AS SELECT {number} AS {identifier(row)}, * FROM {source}")
+    for name, shown in ((_NAMED[True], "*"), (_NAMED[False], session.shown())):
+        session.duck.execute(
+            f"CREATE OR REPLACE VIEW {name} AS SELECT {number} AS {identifier(row)}, {shown} FROM {source}"
+        )
     return row
 
 
