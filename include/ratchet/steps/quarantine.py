@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from itertools import groupby
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -15,9 +16,11 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
     from ratchet.domain.night import ValidateResult
-    from ratchet.domain.quarantine import Reason
+    from ratchet.domain.quarantine import QuarantinedRows, Reason
     from ratchet.domain.snapshots import Snapshot
     from ratchet.steps.context import Context, Services
+
+_PARALLEL = 8  # notes that are read at once
 
 
 class Partition(Record):
@@ -71,12 +74,10 @@ def broken(ctx: Context, wanted: Iterable[Partition]) -> dict[str, Broken]:
         for stored in store.list(layout.quarantines(name, suite))
         if (stem := stored.uri.rpartition("/")[2].removesuffix(".json")) and stored.uri.endswith(".json")
     }
-    contents = dict.fromkeys(partition.content for partition in wanted)
-    return {
-        content: Broken.model_validate_json(store.get(layout.quarantine(name, suite, content)))
-        for content in contents
-        if content in noted
-    }
+    contents = [content for content in dict.fromkeys(p.content for p in wanted) if content in noted]
+    with ThreadPoolExecutor(_PARALLEL) as pool:  # a window of a year may have a note on each of its days
+        notes = pool.map(lambda content: store.get(layout.quarantine(name, suite, content)), contents)
+        return {found.content: found for found in map(Broken.model_validate_json, notes)}
 
 
 def note(ctx: Context, found: Broken) -> None:
@@ -130,14 +131,18 @@ def exclusions(services: Services, pipeline: str, validated: ValidateResult) -> 
         ObjectNotFound: the file that names the rows is gone.
     """
     rows: dict[tuple[str, str], tuple[int, ...]] = {}
-    for kept in validated.quarantined_rows:
-        releases = [
-            Release.model_validate_json(services.store.get(layout.release(pipeline, kept.content, found)))
-            for found in kept.releases
-        ]
-        for sha256, members in groupby(_named(services, kept.kept), key=lambda row: row[0]):
-            left = tuple(row - 1 for _, row, why in members if not excuses(releases, sha256, row, why))
-            rows[kept.partition, sha256] = left
+
+    def left_out(kept: QuarantinedRows) -> list[tuple[str, int]]:
+        keys = [layout.release(pipeline, kept.content, found) for found in kept.releases]
+        releases = [Release.model_validate_json(services.store.get(key)) for key in keys]
+        named = _named(services, kept.kept)
+        return [(sha256, row - 1) for sha256, row, why in named if not excuses(releases, sha256, row, why)]
+
+    with ThreadPoolExecutor(_PARALLEL) as pool:
+        every = pool.map(left_out, validated.quarantined_rows)
+        for kept, found in zip(validated.quarantined_rows, every, strict=True):
+            for sha256, members in groupby(found, key=lambda row: row[0]):
+                rows[kept.partition, sha256] = tuple(row for _, row in members)
     return Exclusions(frozenset(q.partition for q in validated.quarantined), rows)
 
 
