@@ -4,13 +4,13 @@
 
     objects/<sha256>             source objects, by content
     seen/<object version>        the sha256 of a version that was pulled before
-    verified/<sha256>            the file's stat when its bytes were last hashed; its own time says when it was last used
+    verified/<name>              a file's sha256, and its stat when that was told; the note's own time says when it was last used
     parts/                       large pulls that are under way, or were broken off
     tables/<sha256>-…, frames/, models/    what was made of them, each known by content
     users/                       one file for each process, which is locked as long as that process lives
     lock                         held for a moment: shared to use what is here, alone to give something up
 
-Everything here can be had again, so nothing here is trusted: a file whose stat is no longer what it was when it was hashed,
+Everything here can be had again, so nothing here is trusted, notes included: a file whose stat is no longer what it was when it was hashed,
 or that was hashed before the machine last started, is hashed anew before it is used, and dropped where it has rotted.
 
 What a living process has used since it began is never given up, so that a path that was handed out stays good. One night
@@ -29,6 +29,7 @@ import shutil
 import tempfile
 import threading
 import time
+import uuid
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -86,7 +87,7 @@ def remember(root: Path, path: Path) -> None:
         sha = _digest(made)
     note = root / "verified" / path.name
     note.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    _write(note, f"{_look(path)} {sha}")
+    note.write_text(f"{_look(path)} {sha}")
 
 
 def intact(root: Path, path: Path) -> bool:
@@ -153,18 +154,18 @@ class LocalCache:
     def keep(self, made: Path, sha: str, version: str) -> None:
         """Take a file whose bytes were hashed in, and remember of which object version they are."""
         made.replace(self.path(sha))
-        _write(self._note(sha), f"{_look(self.path(sha))} {sha}")
-        _write(self.root / "seen" / version, sha)
+        self._note(sha).write_text(f"{_look(self.path(sha))} {sha}")
+        (self.root / "seen" / version).write_text(sha)
 
     def write(self, data: bytes | bytearray, sha: str, version: str) -> None:
         """Write bytes that were hashed, whole or not at all."""
-        handle, name = tempfile.mkstemp(dir=self.root / "objects", prefix=".new-")
+        made = self.root / "objects" / f".new-{uuid.uuid4().hex}"
         try:
-            with os.fdopen(handle, "wb") as out:
+            with made.open("wb") as out:
                 out.write(data)
-            self.keep(Path(name), sha, version)
+            self.keep(made, sha, version)
         finally:
-            Path(name).unlink(missing_ok=True)
+            made.unlink(missing_ok=True)
 
     def make_room(self, need: int) -> None:
         """Give up what was used longest ago until this many more bytes fit, under the cap and on the disk.
@@ -343,7 +344,7 @@ def _whole(path: Path, note: Path, sha: str) -> bool:
         _LOG.warning("%s in the cache cannot be read (%s); it is dropped, and had anew", path, exc.strerror)
         hashed, found = None, ""
     if found == sha:
-        _write(note, f"{_look(path)} {sha}")
+        note.write_text(f"{_look(path)} {sha}")
         return True
     if found:
         _LOG.warning("%s in the cache has rotted: its sha256 is %s now; it is dropped, and had anew", path, found)
@@ -351,17 +352,6 @@ def _whole(path: Path, note: Path, sha: str) -> bool:
         if hashed is None or hashed.st_ino == path.stat().st_ino:  # unless another process has mended it meanwhile
             _remove(path)
     return False
-
-
-def _write(note: Path, text: str) -> None:
-    """Write a note whole or not at all."""
-    handle, name = tempfile.mkstemp(dir=note.parent, prefix=".new-")
-    try:
-        with os.fdopen(handle, "w") as out:
-            out.write(text)
-        Path(name).replace(note)
-    finally:
-        Path(name).unlink(missing_ok=True)
 
 
 def _look(path: Path) -> str:
