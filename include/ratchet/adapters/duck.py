@@ -9,7 +9,6 @@ model twice.
 from __future__ import annotations
 
 import difflib
-import json
 import os
 import re
 import threading
@@ -31,7 +30,7 @@ from ratchet.adapters.duck_sql import (
     unrepeatable,
 )
 from ratchet.domain.records import digest
-from ratchet.domain.schemas import FileColumns, agreement
+from ratchet.domain.schemas import FileColumns, agreement, remedy
 from ratchet.errors import DataRejected, Problem, SpecInvalid
 from ratchet.local_cache import intact, remember
 from ratchet.ports import FeatureFrame, FileProfile
@@ -294,18 +293,8 @@ def _unify(table: str, files: Sequence[tuple[TableFile, FileProfile]], ignore: S
     )
     for deviation in found.deviations:
         if deviation.kind != "extra":
-            remedy = _remedy(table, deviation.column, deviation.key) if deviation.kind == "type" else ""
-            raise DataRejected("schema", f"table {table}: {deviation.words}{remedy}")
+            raise DataRejected("schema", f"table {table}: {deviation.words}. {remedy(table, deviation)}")
     return found.columns
-
-
-def _remedy(table: str, column: str, key: str) -> str:
-    """Say how a column gets one type in all files of a table."""
-    if key.lower().endswith((".parquet", ".pq")):  # they carry their types
-        return ". Land the file again with that type"
-    field = "source.columns" if table == "rows" else f"source.tables.{table}.columns"
-    name = column if re.fullmatch(r"[A-Za-z_]\w*", column, re.ASCII) else json.dumps(column, ensure_ascii=False)
-    return f". Its type is told by each file's values unless the spec declares it: `{field}: {{{name}: VARCHAR}}`"
 
 
 def _features_of(con: Any, query: FeatureQuery) -> str:

@@ -7,6 +7,8 @@ every type.
 
 from __future__ import annotations
 
+import json
+import re
 from collections import Counter
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
@@ -82,6 +84,20 @@ def agreement(files: Sequence[FileColumns], ignore: Iterable[str] = ()) -> Agree
             _missing(file, names[name], expected, share, first) for file, kinds in pairs if name not in kinds
         ]
     return Agreement(columns, tuple(deviations))
+
+
+def remedy(table: str, found: Deviation) -> str:
+    """Say what can be done about a deviation, beside landing the file again."""
+    field = "source" if table == "rows" else f"source.tables.{table}"
+    if found.kind == "extra":
+        return f"If it may come and go, name it in {field}.ignore"
+    if found.kind == "missing":
+        return f"If nobody needs it, name it in {field}.ignore"
+    if found.key.lower().endswith((".parquet", ".pq")):  # they carry their types
+        return "Land the file again with that type"
+    plain = re.fullmatch(r"[A-Za-z_]\w*", found.column, re.ASCII)
+    name = found.column if plain else json.dumps(found.column, ensure_ascii=False)
+    return f"Its type is told by each file's values unless the spec declares it, such as `{field}.columns: {{{name}: VARCHAR}}`"
 
 
 def widest(kinds: Iterable[str]) -> str | None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from ratchet.domain import layout
 from ratchet.domain.night import ValidateResult
 from ratchet.domain.quarantine import Broken, QuarantinedPartition, QuarantinedRows, Reason, reasons_of, told
-from ratchet.domain.schemas import FileColumns, agreement
+from ratchet.domain.schemas import FileColumns, agreement, remedy
 from ratchet.domain.validation import ValidationReport
 from ratchet.errors import DataRejected
 from ratchet.steps import broken_rows, frames, quarantine
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 _WARNINGS = 50  # that a night's record holds
 _SHOWN = 3  # partitions that a message names
+_DEVIATIONS = {"extra": "extra column", "missing": "missing column", "type": "other type of column"}
 
 
 class Judged(NamedTuple):
@@ -87,7 +88,12 @@ def deviating(
     pins = {pin.key: pin for partition in partitions for pin in partition.pins}
     for found in agreement(files, ctx.pipeline.spec.source.ignore).deviations if files else ():
         words = found.words + (_misfits(ctx, pins[found.key], found) if found.kind == "type" else "")
-        reason = Reason(what=words, kind="schema", releasable=found.kind == "extra")
+        reason = Reason(
+            what=f"{_DEVIATIONS[found.kind]} {found.column}",  # not what the others have: that is another thing each night
+            found=f"{words}. {remedy('rows', found)}",
+            kind="schema",
+            releasable=found.kind == "extra",
+        )
         odd.setdefault(found.partition, []).append(reason)
     content = {partition.name: partition.content for partition in partitions}
     held = {name: quarantine.unexcused(reasons, releases.get(content[name], ())) for name, reasons in odd.items()}

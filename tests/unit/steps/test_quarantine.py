@@ -147,6 +147,7 @@ def test_too_many_broken_rows_over_the_window_reject_the_night(world):
         ({"z": ["text"] * ROWS}, f"column z of rows/dt={BAD}/part.parquet: expected DOUBLE as in rows/dt=2024-03-01"),
         ({"zz": np.zeros(ROWS), "z": None}, "lacks column z (DOUBLE), which 7 of 8 partitions have"),
         ({"more": np.zeros(ROWS)}, "has a column more (DOUBLE), which only 1 of 8 partitions have"),
+        ({"more": np.zeros(ROWS)}, "If it may come and go, name it in source.ignore"),
     ],
 )
 def test_a_partition_whose_columns_are_others_is_quarantined_or_rejects_the_night(world, columns, words):
@@ -338,6 +339,8 @@ def test_an_extra_column_can_be_vouched_for_and_is_not_read(world):
     give_back(world)
     night = world.night(repin=True)
     assert (night.validate_.quarantined, night.validate_.quarantined_rows[0].rows) == ((), 1)
+    world.land(NEXT)
+    assert world.night(NEXT).validate_.quarantined == ()
 
 
 def test_a_release_holds_for_what_was_known_only(world):
