@@ -100,9 +100,10 @@ class Table(Record):
     @model_validator(mode="after")
     def _reads_what_it_needs(self) -> Table:
         needed = {*self.columns, *([self.partition.column] if isinstance(self.partition, ByColumn) else [])}
+        needed |= set(getattr(self, "unknown_at_prediction", ()))
         both = sorted(needed & set(self.ignore))
         if both:
-            raise ValueError(f"ignore: {both[0]} is declared or dates the rows, so it cannot be ignored")
+            raise ValueError(f"ignore: {both[0]!r} is named elsewhere in this table, so it cannot be ignored; name it once")
         return self
 
     @field_validator("uri")

@@ -511,3 +511,11 @@ def test_the_json_schema_describes_every_field():
     described = {name for name, field in fields.items() if field.get("description") or field.get("$ref")}
     assert described == fields.keys()
     assert all(section.get("description") for section in sections)
+
+
+@pytest.mark.parametrize("name", ["arr_delay", "origin"])
+def test_a_column_that_is_needed_cannot_be_ignored(name):
+    """What is declared, dates the rows or is hidden from the query is refused where nobody is to read it."""
+    text = yaml.safe_load(changed("source.ignore", [name]))
+    text["source"] |= {"columns": {"origin": "VARCHAR"}, "unknown_at_prediction": ["arr_delay"]}
+    assert f"ignore: '{name}' is named elsewhere in this table" in complaint(yaml.safe_dump(text))
