@@ -70,6 +70,10 @@ schema: setup ## Write the JSON Schema of pipeline files, for editors
 bench: setup ## Measure what Ratchet costs over bare scripts
 	@$(BIN)/python benchmarks/night.py $(BENCH)
 
+.PHONY: bench-large
+bench-large: setup ## Measure the memory of a night over ten million rows
+	@$(BIN)/python benchmarks/large.py $(BENCH)
+
 .PHONY: bench-decisions
 bench-decisions: setup ## Measure what each rule of promotion decides on a year of real nights
 	@$(BIN)/python -m benchmarks.decisions --write $(BENCH)

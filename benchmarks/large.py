@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 NAME = "orders"
 LAST = date(2024, 6, 30)
 NULLS = 0.36
-_EVERY = 0.05  # seconds between samples
+_EVERY = 0.2  # seconds between samples
 _GIB = 1 << 30
 _REGIONS = ("north", "south", "east", "west", "Île-de-France", "it's far", "東京", "")
 

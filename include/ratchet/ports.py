@@ -165,6 +165,10 @@ class FeatureFrame(Record):
         """Return the rows of some days, all columns or some; where the rows are in order of days, without a copy."""
         return rows_of_days(self.table, first, last, columns)
 
+    def count(self, days: Span) -> int:
+        """Count the rows of some days."""
+        return int(self.days(days.first, days.last, ("dt",)).num_rows)
+
     def spread(self, first: date, last: date, rows: int) -> pa.Table:
         """Return at most so many rows of some days, evenly over all of them."""
         import numpy as np  # noqa: PLC0415

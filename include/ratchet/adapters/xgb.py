@@ -48,7 +48,7 @@ class XgbTrainer:
         import xgboost as xgb
 
         grown = Span(first=date.min, last=days.fit.last)
-        fit, stop = (frame.days(span.first, span.last) for span in (grown, days.stop))
+        fit, stop = (frame.days(span.first, span.last, ("target",)) for span in (grown, days.stop))
         for part, name, span in ((fit, "fit", days.fit), (stop, "early-stopping", days.stop)):
             if part.num_rows == 0:
                 raise DataRejected(

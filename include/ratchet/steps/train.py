@@ -55,13 +55,13 @@ def fitted(ctx: Context, frame: FeatureFrame, days: Windows) -> Fit:
         DataRejected: ``one_class``, ``empty``, ``non_finite``.
     """
     spec = ctx.pipeline.spec
-    rows = frames.of_days(frame, days.fit.first, days.fit.last)
-    if rows.num_rows < spec.window.min_rows:
+    rows = frame.count(days.fit)
+    if rows < spec.window.min_rows:
         raise NightSkipped(
-            "too_few_rows", f"{rows.num_rows} labelled rows in {days.fit}, window.min_rows is {spec.window.min_rows}"
+            "too_few_rows", f"{rows} labelled rows in {days.fit}, window.min_rows is {spec.window.min_rows}"
         )
     _refuse_infinite(frame, days.fit)
-    ctx.say(f"fitting on {rows.num_rows} rows of {days.fit}, watching {days.stop}")
+    ctx.say(f"fitting on {rows} rows of {days.fit}, watching {days.stop}")
     return ctx.services.trainer.fit(frame, days, _plan(ctx), frames.feature_query(ctx, ctx.pipeline.sql))
 
 
@@ -127,8 +127,8 @@ def _account(ctx: Context, frame: FeatureFrame, fit: Fit, days: Windows) -> RowA
         unlabelled=frame.unlabelled,
         dropped=frame.dropped,
         fitted=fit.rows,
-        watched=frames.of_days(frame, days.stop.first, days.stop.last).num_rows,
-        held_out=frames.of_days(frame, days.holdout.first, days.holdout.last).num_rows,
+        watched=frame.count(days.stop),
+        held_out=frame.count(days.holdout),
     )
     single = sum(q.rows for q in validated.quarantined_rows)
     if account.quarantined_rows != single:
