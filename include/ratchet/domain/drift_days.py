@@ -37,21 +37,23 @@ _BEFORE = 28  # days: the partitions before, whole weeks of them
 _FEWEST = 14  # days that anything is held against
 _SPANS = (1, 7)  # days that are held against others: the newest alone sees a break, a week together sees what is slow
 _LONGEST = 365  # days of history
-_SHOWN, _HEAT, _TOLD = 8, 28, 5
+_SHOWN, _HEAT, _TOLD, _MOST = 8, 28, 5, 10
 _NOISE = 2.0  # standard deviations of what rows by chance give
 _UPPER = 0.9  # quantile of the past up to which a distance is usual
 _LEAST = 0.02  # index below which no difference is of interest to anybody
-_CODES = {CONFIDENCE, LABEL, PREDICTION}
+_PREDICTED = {CONFIDENCE, PREDICTION}
 
 
 class _Channel(NamedTuple):
-    """One subject, in one way of looking at it, over all days."""
+    """One subject, in one way of looking at it, over all days; NaN where there is too little to compare."""
 
     subject: str
     against: Against
     span: int
-    psi: Floats  # by day; NaN where there is too little to compare
-    far: Floats  # beyond what rows by chance give
+    usual: Floats  # the index of each day, against days as long before it as a fresh champion's are
+    usually_far: Floats  # of this what is beyond what rows by chance give
+    psi: Floats  # the same against what this champion was trained on, from the days on that it has not seen
+    far: Floats
 
 
 class _Days:
@@ -100,63 +102,90 @@ def judge(profile: Profile, fresh: Mapping[date, Counts], rule: Drift, champion:
 
 
 def _channels(profile: Profile, days: _Days, subject: str) -> Iterator[_Channel]:
-    """Hold each day against the days before it, as far back and as long as tonight is."""
-    size = profile.bins[subject].size
-    counts, has = days.cumulated(subject, size)
-    predicted = subject in {PREDICTION, CONFIDENCE}
-    first, seen = (profile.tried_from, profile.last) if predicted else (profile.first, profile.seen_through)
+    """Hold each day against the days before it, as far back and as long as a fresh champion's are."""
+    fine, has = days.cumulated(subject, profile.bins[subject].size)
+    first, seen = _learnt_from(profile, subject)
     length, gap = (seen - first).days + 1, (profile.last - seen).days
+    fewest = min(_FEWEST, max(length // 2, 1)) if subject in _PREDICTED else _FEWEST
     now = np.arange(days.count) + 1  # one past each day
-    for span in _SPANS:
+    since, until = days.number(first), days.number(seen) + 1
+    unseen = now > until
+
+    def distances(counts: Floats, span: int, low: Any, high: Any) -> tuple[Floats, Floats]:
         start = np.maximum(now - span, 0)
-        pools = {"training": (now - 1 - gap - length, now - 1 - gap), "previous": (start - _BEFORE, start)}
-        for against, (since, until) in pools.items():
-            lo, hi = np.maximum(since, 0), np.maximum(until, 0)
-            if against == "training":  # tonight's is what the champion was trained on, however long ago
-                lo[-1], hi[-1] = max(days.number(first), 0), max(days.number(seen) + 1, 0)
-            before, after = counts[hi] - counts[lo], counts[now] - counts[start]
-            enough = (
-                has[hi] - has[lo] >= min(_FEWEST, max(length // 2, 1)) if predicted else has[hi] - has[lo] >= _FEWEST
-            )
-            enough &= (has[now] - has[start] >= (span + 1) // 2) & days.there
-            yield _channel(subject, against, span, before, after, enough)  # type: ignore[arg-type]
+        low, high = (np.clip(side, 0, days.count) for side in (low, high))
+        enough = (has[high] - has[low] >= fewest) & (has[now] - has[start] >= (span + 1) // 2) & days.there
+        return _distances(counts[high] - counts[low], counts[now] - counts[start], enough)
+
+    # What is missing or was never met is seen best when the weather of all other values is left out of it.
+    coarse = np.eye(3)[list(profile.bins[subject].strange)]
+    for counts in (fine, fine @ coarse):
+        for span in _SPANS:
+            before = distances(counts, span, now - span - _BEFORE, now - span)
+            yield _Channel(subject, "previous", span, *before, *before)
+            then = distances(counts, span, now - 1 - gap - length, now - 1 - gap)
+            champion = distances(counts, span, np.full(len(now), since), np.full(len(now), until))
+            own = (np.where(unseen, c, t) for c, t in zip(champion, then, strict=True))
+            yield _Channel(subject, "training", span, *then, *own)
 
 
-def _channel(
-    subject: str,
-    against: Against,
-    span: int,
-    before: Floats,
-    after: Floats,
-    enough: Flags,
-) -> _Channel:
+def _learnt_from(profile: Profile, subject: str) -> tuple[date, date]:
+    """Return the days of the champion that later ones are held against; of predictions those that it was not grown on."""
+    if subject in _PREDICTED:
+        return profile.tried_from, profile.last
+    return profile.first, profile.seen_through
+
+
+def _distances(before: Floats, after: Floats, enough: Flags) -> tuple[Floats, Floats]:
+    """Return the index of each day, and what of it is beyond what rows by chance give."""
     psi = np.where(enough, indices(before, after), np.nan)
     free = np.maximum(((before > 0) | (after > 0)).sum(axis=1) - 1, 0)
     rows = 1 / np.maximum(before.sum(axis=1), 1) + 1 / np.maximum(after.sum(axis=1), 1)
     chance = (free + _NOISE * np.sqrt(2 * free)) * rows
-    return _Channel(subject, against, span, psi, np.maximum(psi - chance, 0.0))
+    return psi, np.maximum(psi - chance, 0.0)
 
 
-def _scores(channels: Sequence[_Channel], there: Flags, rule: Drift) -> tuple[Floats, Floats]:
-    """Return how far each channel's day lay off, and the least of as many nights as are asked for, by channel and day.
+class _Scores(NamedTuple):
+    """Distances by channel and day, in units of what is usual for the channel."""
 
-    The scale is made of all days alike, tonight among them: tonight is not treated differently from those that it is ranked with.
-    """
-    far = np.array([c.far for c in channels])
-    known = ~np.isnan(far)
-    least = max(rule.min_effect, _LEAST)  # below which differences do not matter
-    scaled = np.full(far.shape, np.nan)
-    for i, here in enumerate(known):
-        values = far[i, here]
-        if len(values):
-            middle, upper = np.quantile(values, [0.5, _UPPER])
-            scaled[i, here] = np.where(values < rule.min_effect, -np.inf, (values - middle) / (upper - middle + least))
+    past: Floats  # as known then; the least of as many nights as are asked for
+    own: Floats  # against what this champion was trained on, likewise
+    single: Floats  # the same of each night alone
+
+
+def _scores(channels: Sequence[_Channel], there: Flags, rule: Drift) -> _Scores:
+    """Scale the distances by all days alike, tonight among them: it is not treated differently from those it is ranked with."""
+    far, past = np.array([c.far for c in channels]), np.array([c.usually_far for c in channels])
+    past[:, -1] = far[:, -1]
+    middle, upper = (_quantile(past, ~np.isnan(past), share)[:, None] for share in (0.5, _UPPER))
+
+    def scaled(values: Floats) -> Floats:
+        units = (values - middle) / (upper - middle + max(rule.min_effect, _LEAST))
+        found: Floats = np.where(np.isnan(values), np.nan, np.where(values < rule.min_effect, -np.inf, units))
+        return found
+
+    single, rows = scaled(far), np.flatnonzero(there)
+    return _Scores(_steady(scaled(past), rows, rule.nights), _steady(single, rows, rule.nights), single)
+
+
+def _steady(scaled: Floats, rows: Any, nights: int) -> Floats:
+    """Return of each day the least of it and the days before: what passes within a night is weather."""
     steady = scaled.copy()
-    rows = np.flatnonzero(there)
-    for back in range(1, rule.nights):
+    for back in range(1, nights):
         steady[:, rows[back:]] = np.minimum(steady[:, rows[back:]], scaled[:, rows[:-back]])
         steady[:, rows[:back]] = np.nan
-    return scaled, steady
+    return steady
+
+
+def _quantile(values: Floats, known: Flags, share: float) -> Floats:
+    """Return a quantile of what is known in each row; numpy's own takes its time over many short ones."""
+    ordered, last = np.sort(values, axis=1), np.maximum(known.sum(axis=1) - 1, 0)  # NaN come last
+    place = share * last
+    low, high = (
+        np.take_along_axis(ordered, f(place).astype(np.int64)[:, None], axis=1)[:, 0] for f in (np.floor, np.ceil)
+    )
+    found: Floats = low + (place - np.floor(place)) * (high - low)
+    return found
 
 
 class _Judged:
@@ -167,39 +196,44 @@ class _Judged:
         profile: Profile,
         days: _Days,
         channels: Sequence[_Channel],
-        scores: tuple[Floats, Floats],
+        scores: _Scores,
         rule: Drift,
         champion: int | None,
     ) -> None:
         self.profile, self.days, self.channels, self.rule, self.champion = profile, days, channels, rule, champion
-        self.scaled, self.steady = scores
-        known = ~np.isnan(self.steady)
-        # A subject that has been seen for fewer days than the budget needs is shown, and not judged.
+        self.scores = scores
         self.needed = int(np.ceil(_MONTH / rule.alarms_per_month)) - 1
-        self.judged = known[:, -1] & (known[:, :-1].sum(axis=1) >= self.needed)
-        used = self.steady[self.judged]
-        best = np.where(np.isnan(used), -np.inf, used).max(axis=0) if len(used) else np.full(days.count, np.nan)
-        some = known[self.judged].mean(axis=0) >= 0.5 if len(used) else np.zeros(days.count, bool)  # noqa: PLR2004  most
-        self.best: Floats = np.where(some, best, np.nan)
-        self.past = [i for i in np.flatnonzero(some[:-1]) if i >= days.count - 1 - _LONGEST]
+        past = ~np.isnan(scores.past)
+        # A subject that has been seen for fewer days than the budget needs is shown, and not judged.
+        self.judged: Flags = ~np.isnan(scores.own[:, -1]) & (past[:, :-1].sum(axis=1) >= self.needed)
+        lasting = self.judged & np.array([c.subject not in _PREDICTED for c in channels])
+        known = past[lasting].all(axis=0) if lasting.any() else np.zeros(days.count, bool)
+        self.past = np.array([i for i in np.flatnonzero(known[:-1]) if i >= days.count - 1 - _LONGEST], dtype=np.int64)
+
+    def _best(self, scores: Floats) -> Floats:
+        """Return the furthest subject of each day."""
+        judged = scores[self.judged]
+        found: Floats = np.where(np.isnan(judged), -np.inf, judged).max(axis=0, initial=-np.inf)
+        return found
 
     def result(self) -> DriftResult:
         tonight = self.days.count - 1
         day = self.days.day(tonight)
         told: dict[str, Any] = {"day": day, "champion": self.champion, "needed": self.needed}
         crossings = int((len(self.past) + 1) * self.rule.alarms_per_month / _MONTH)
-        if crossings < 1 or np.isnan(self.best[tonight]):
-            seen = self._longest()
+        if crossings < 1:
+            seen = len(self.past) or int((~np.isnan(self.scores.past[:, :-1])).sum(axis=1).max(initial=0))
             words = (
-                f"{seen} past days are too few to keep a budget of {self.rule.alarms_per_month:g} false alarms a month, which "
-                f"takes {self.needed}: nothing is judged yet"
+                f"{seen} past days are too few to keep a budget of {self.rule.alarms_per_month:g} false alarms a month, "
+                f"which takes {self.needed}: nothing is judged yet"
             )
             top = self._told(np.full(len(self.channels), False))
             return DriftResult(state="too_short", words=words, history=seen, subjects=top, **told)
-        past = self.best[self.past]
-        limit = _limit(past, np.array(self.past), crossings)
-        over = self.judged & (self.steady[:, tonight] > limit)
-        score = float(self.best[tonight])
+        past = self._best(self.scores.past)[self.past]
+        limit = _limit(past, self.past, crossings)
+        best = self._best(self.scores.own)
+        over: Flags = self.judged & (self.scores.own[:, tonight] > limit)
+        score = float(best[tonight])
         told |= {
             "history": len(past),
             "score": score if np.isfinite(score) else None,
@@ -211,34 +245,27 @@ class _Judged:
         if not over.any():
             usual = f"no subject has moved further than {len(past)} past days allow"
             return DriftResult(state="quiet", words=usual, **told)
-        since = self._since(limit)
+        since = self._since(best, limit)
         moved = [s for s in told["subjects"] if s.drifted]
-        names = ", ".join(
-            dict.fromkeys(f"{_named(s.subject)} (index {s.psi:.2f}, usual up to {s.usual:.2f})" for s in moved[:5])
-        )
-        more = len({s.subject for s in moved}) - 5
+        firsts = [together[0] for together in _each(moved)]
+        names = ", ".join(f"{_named(s.subject)} (index {s.psi:.2f}, usual up to {s.usual:.2f})" for s in firsts[:_TOLD])
         words = f"drift on {day}" + (f", since {since}" if since != day else "") + f": {names}"
-        words += f" and {more} more" if more > 0 else ""
-        findings = tuple(self._finding(s, day, since) for s in _each(moved))
+        words += f" and {len(firsts) - _TOLD} more" if len(firsts) > _TOLD else ""
+        findings = tuple(self._finding(s, day, since) for s in _each(moved)[:_MOST])
         return DriftResult(state="drift", words=words, since=since, findings=findings, **told)
 
-    def _longest(self) -> int:
-        """Return how many past days the subject has that has most."""
-        known = ~np.isnan(self.steady[:, :-1])
-        return int(known.sum(axis=1).max()) if len(known) else 0
-
-    def _since(self, limit: float) -> date:
-        first = last = self.days.count - 1
-        for i in reversed(self.past):
-            if last - i > APART:
+    def _since(self, best: Floats, limit: float) -> date:
+        first = self.days.count - 1
+        for i in reversed(self.past.tolist()):
+            if first - i > APART:
                 break
-            if self.best[i] > limit:
-                first = last = int(i)
+            if best[i] > limit:
+                first = i
         return self.days.day(first)
 
     def _told(self, over: Flags) -> tuple[SubjectDrift, ...]:
         """Return what has drifted, and what has moved most otherwise: each subject in the way that shows it best."""
-        tonight = self.steady[:, -1] if not over.any() else np.where(over, self.steady[:, -1], self.scaled[:, -1])
+        tonight = self.scores.own[:, -1]
         order = sorted(
             (i for i in range(len(self.channels)) if not np.isnan(self.channels[i].psi[-1])),
             key=lambda i: (not over[i], -np.nan_to_num(tonight[i], nan=-9e9, neginf=-8e9), -self.channels[i].psi[-1]),
@@ -260,14 +287,12 @@ class _Judged:
         if channel.against == "previous":
             low, high = max(start - _BEFORE, 0), start
         else:
-            predicted = channel.subject in {PREDICTION, CONFIDENCE}
-            own = self.profile
-            first, seen = (own.tried_from, own.last) if predicted else (own.first, own.seen_through)
+            first, seen = _learnt_from(self.profile, channel.subject)
             low, high = max(self.days.number(first), 0), max(self.days.number(seen) + 1, 0)
         before, after = counts[high] - counts[low], counts[end] - counts[start]
         number = bins.kind == "number"
-        past = channel.psi[:-1][~np.isnan(channel.psi[:-1])]
-        score = self.steady[i, -1]
+        past = channel.usual[:-1][~np.isnan(channel.usual[:-1])]
+        score = self.scores.own[i, -1]
         return SubjectDrift(
             subject=channel.subject,
             against=channel.against,
@@ -289,10 +314,12 @@ class _Judged:
         days = np.flatnonzero(self.days.there)[-_HEAT:]
         unit = limit if np.isfinite(limit) and limit > 0 else 1.0
         found: dict[str, Floats] = {}
-        for channel, scaled in zip(self.channels, self.scaled[:, days], strict=True):
+        for channel, scaled in zip(self.channels, self.scores.single[:, days], strict=True):
             values = np.where(np.isneginf(scaled), 0.0, np.maximum(scaled, 0.0) / unit)
             found[channel.subject] = np.fmax(found.get(channel.subject, np.full(len(days), np.nan)), values)
-        hottest = sorted(found, key=lambda name: (name not in _CODES, -np.nan_to_num(found[name][-APART:]).max()))[:20]
+        hottest = sorted(
+            found, key=lambda name: (name not in {LABEL, *_PREDICTED}, -np.nan_to_num(found[name][-APART:]).max())
+        )[:20]
         heat = {name: tuple(None if np.isnan(v) else round(float(v), 2) for v in found[name]) for name in hottest}
         return {"heat_days": tuple(self.days.day(int(i)) for i in days), "heat": heat}
 
@@ -346,7 +373,7 @@ def _each(moved: Sequence[SubjectDrift]) -> list[list[SubjectDrift]]:
     found: dict[str, list[SubjectDrift]] = {}
     for one in moved:
         found.setdefault(one.subject, []).append(one)
-    return list(found.values())[:10]
+    return list(found.values())
 
 
 def _named(subject: str) -> str:

@@ -44,6 +44,12 @@ class Bins(Record):
         return (len(self.edges) if self.kind == "number" else len(self.values)) + 2
 
     @property
+    def strange(self) -> tuple[int, ...]:
+        """Say of each bin: 0, its values are such as training had; 1, they lie beyond or are new; 2, they are missing."""
+        beyond = {0, self.size - 2} if self.kind == "number" else {self.size - 2}
+        return tuple(2 if i == self.size - 1 else int(i in beyond) for i in range(self.size))
+
+    @property
     def labels(self) -> tuple[str, ...]:
         """Name each bin, for people."""
         if self.kind == "category":
@@ -51,18 +57,25 @@ class Bins(Record):
         shown = [f"{edge:.4g}" for edge in self.edges]
         if not shown:
             return ("any", "missing")
-        between = [f"{a} to {b}" if a != b else a for a, b in pairwise(shown)]
+        between = [
+            f"{a:.4g}" if b <= np.nextafter(a, np.inf) else f"{a:.4g} to {b:.4g}" for a, b in pairwise(self.edges)
+        ]
         return (f"below {shown[0]}", *between, f"{shown[-1]} or more", "missing")
 
 
-def number_bins(values: Floats) -> Bins:
-    """Return the deciles of some numbers, or the numbers themselves where these are few."""
+def number_bins(values: Floats, *, outer: bool = False) -> Bins:
+    """Return the deciles of some numbers, or the numbers themselves where these are few.
+
+    With ``outer``, what lies beyond all of them has bins of its own: a number in another unit is told from a cold day.
+    """
     there = values[~np.isnan(values)]
     met = np.unique(there)
     if len(met) <= BINS:
         edges = np.unique(np.concatenate([met, np.nextafter(met, np.inf)]))
     else:
-        edges = np.unique(np.quantile(there, np.linspace(0, 1, BINS + 1)[1:-1]))
+        deciles = np.quantile(there, np.linspace(0, 1, BINS + 1)[1:-1])
+        beyond = [met[0], np.nextafter(met[-1], np.inf)] if outer else []
+        edges = np.unique(np.concatenate([deciles, beyond]))
     return Bins(kind="number", edges=tuple(edges.tolist()))
 
 

@@ -136,13 +136,15 @@ def profile_of(
         predict: gives the model's predictions of rows.
         before: bins of the predictions of the champion before it, which are used again while they tell these apart.
     """
-    seen = rows_of_days(table, date.min, days.stop.last)
-    bins = {subject: bins_of(seen[column], RARE) for subject, column in _columns(files).items()}
+    bins = {}
+    for subject, column in _columns(files).items():  # one after the other: rows that lie in any order are copied
+        seen = rows_of_days(table, date.min, days.stop.last, (column,))
+        bins[subject] = bins_of(seen[column], RARE, outer=True)
     counted = by_day(table, columns_of(files, bins))
     tried = rows_of_days(table, days.stop.first, date.max)
     scores = _scores(files, tried, predict(tried))
     for subject in scores.column_names[1:]:
-        own, theirs = bins_of(scores[subject], RARE), (before or {}).get(subject)
+        own, theirs = bins_of(scores[subject], RARE, outer=True), (before or {}).get(subject)
         bins[subject] = theirs if theirs and _tells_apart(theirs, own, scores[subject]) else own
     for day, counted_scores in by_day(scores, {s: (s, bins[s]) for s in scores.column_names[1:]}).items():
         counted[day] |= counted_scores

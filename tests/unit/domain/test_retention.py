@@ -20,7 +20,7 @@ def version(number: int) -> ModelVersion:
         version=number,
         run_key=f"{number:04d}" * 16,
         mlflow_run_id=f"run-{number}",
-        artifact_digest="d",
+        artifact_digest=f"artifact{number:04d}",
         seen_through=START,
         cutoff=START + timedelta(days=number),
         recipe=f"recipe{number // 7:016d}",
@@ -34,6 +34,12 @@ def objects_of(made: ModelVersion, digest: str) -> list[str]:
     steps = [f"runs/p/{run}/{name}" for name in ("gate.json", "train.json", "evaluate.json", "predictions.parquet")]
     records = [f"nights/p/{cutoff}/{run[:16]}.json", f"reports/p/{cutoff}/{run[:16]}.html"]
     return [*steps, *records, f"snapshots/p/{digest}.json", f"pins/p/scope/{cutoff}.json"]
+
+
+def profiles_of(made: ModelVersion) -> list[str]:
+    """Return the keys of what a version was trained on."""
+    stem = f"profiles/p/{made.cutoff}/{made.artifact_digest}"
+    return [f"{stem}.json", f"{stem}-fresh.json"]
 
 
 @st.composite
@@ -70,6 +76,7 @@ def worlds(draw):
         for w in (1, 2, v.version)
     ]
     keys += [f"recipes/p/{v.recipe_spec}.json" for v in made] + [f"dry-runs/p/{v.run_key}/gate.json" for v in made]
+    keys += [key for v in made for key in profiles_of(v)]
     keys += [f"trials/p/{seq:08d}/{v.recipe[:16]}/{v.cutoff}.json" for v in made for seq in (1, len(entries))]
     keys += [
         "ledger/p/00000001.json",
@@ -77,6 +84,7 @@ def worlds(draw):
         "runs/p/unknown/score.json",
         "snapshots/p/odd",
         "nights/p/odd",
+        "profiles/p/odd",
     ]
     found = Inventory(
         versions=tuple(made),
@@ -134,6 +142,7 @@ def test_nothing_that_is_referred_to_is_ever_in_the_plan(world):
     for number in kept:
         assert f"recipes/p/{versions[number].recipe_spec}.json" not in gone
         assert not any(key.endswith(f"version={number}.json") for key in gone)
+        assert not gone & set(profiles_of(versions[number]))
     assert not any(f"run-{r.run_id}" in made.runs for r in found.runs if r.running)
     assert not any(key.split("/")[0] in {"ledger", "alerts"} or "odd" in key or "unknown" in key for key in gone)
     for champion in (e.champion for e in entries):
@@ -164,7 +173,7 @@ def test_what_is_left_is_left_again(world):
 def test_what_nothing_needs_goes():
     """Of fifty nights without a champion the newest stay with all that is theirs, and the older go."""
     made = [version(n) for n in range(1, 51)]
-    keys = [key for v in made for key in objects_of(v, f"snap{v.version}")]
+    keys = [key for v in made for key in (*objects_of(v, f"snap{v.version}"), *profiles_of(v))]
     found = Inventory(
         versions=tuple(made),
         runs=tuple(
@@ -187,5 +196,6 @@ def test_what_nothing_needs_goes():
     gone = plan(found, [], versions=10, days=5, league=7)
     assert gone.versions == tuple(range(1, 41))
     assert set(gone.runs) == {f"run-{n}" for n in range(1, 41)}
-    assert {kept.key for kept in gone.objects} == {key for v in made[:40] for key in objects_of(v, f"snap{v.version}")}
+    old = {key for v in made[:40] for key in (*objects_of(v, f"snap{v.version}"), *profiles_of(v))}
+    assert {kept.key for kept in gone.objects} == old
     assert gone.bytes == 2 * len(gone.objects)

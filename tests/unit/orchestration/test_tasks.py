@@ -9,6 +9,8 @@ import pytest
 from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException, DownstreamTasksSkipped
 from stand_in import Ti, make_night
 
+from ratchet.domain.alerts import Alert
+from ratchet.domain.drifted import DriftResult
 from ratchet.domain.night import STEPS, Ended, ReportResult, ScoreResult
 from ratchet.errors import ServiceError
 
@@ -224,6 +226,30 @@ def test_champion_that_the_watch_sent_back_is_announced_once(step, context, max_
     step("score", night.model_copy(update={"score": scored}), retries=2).execute(given)
     assert [(name, extra["version"], extra["entry"]) for name, extra in told] == [
         ("flight_delay.champion", 7, 3)
+    ] * times
+
+
+@pytest.mark.parametrize(
+    ("retrain", "alerted", "max_tries", "times"),
+    [(True, True, 2, 1), (True, False, 2, 0), (False, True, 2, 0), (True, True, 3, 0)],
+)
+def test_drift_asks_for_a_retrain_once(step, context, retrain, alerted, max_tries, times):
+    """Where the spec says so, who waits for drift hears of each episode once, and not again when the task is cleared."""
+    from ratchet.orchestration.events import ANY_DRIFT
+
+    night, told = make_night("PASS"), []
+    drift = DriftResult(state="drift", words="drift", day="2024-03-02", since="2024-03-01", champion=7)
+    alerts = (Alert(kind="drift", words="drift"),) if alerted else ()
+    version = night.register_.version
+    scored = ScoreResult(champion=version, reign=3, versions=(), rows=9, drift=drift, alerts=alerts)
+    ti = Ti(validate=night)
+    ti.max_tries = max_tries
+    given = context(ti)
+    given["outlet_events"] = {ANY_DRIFT: SimpleNamespace(add=lambda asset, extra: told.append((asset.name, extra)))}
+    task = step("score", night.model_copy(update={"score": scored}), retries=2, retrain=retrain)
+    task.execute(given)
+    assert [(name, extra["day"], extra["since"]) for name, extra in told] == [
+        ("flight_delay.drift", "2024-03-02", "2024-03-01")
     ] * times
 
 
