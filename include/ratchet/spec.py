@@ -561,6 +561,20 @@ def load_pipeline(name: str, home: Path | None = None, overrides: dict[str, Any]
     return Pipeline(spec=spec, suite=suite, sql=sql)
 
 
+def load_without_suite(name: str, home: Path | None = None) -> Pipeline:
+    """Read a pipeline whose suite and SQL need not exist yet, to draft the suite from its data.
+
+    Raises:
+        PipelineUnknown: there is no such file.
+        SpecInvalid: with every problem found.
+    """
+    home = home or default_home()
+    path = home / "pipelines" / f"{name}.yaml"
+    if not path.is_file():
+        raise PipelineUnknown(name, str(home), pipeline_names(home))
+    return Pipeline(spec=parse_spec(_text(path), str(path)), suite={}, sql="")
+
+
 def parse_spec(text: str, file: str, overrides: dict[str, Any] | None = None) -> PipelineSpec:
     """Read a spec from YAML; ``file`` is for messages."""
     data = read_yaml(text, file)

@@ -11,7 +11,20 @@ import sys
 
 import typer
 
-from ratchet.cli import actions, demo, history, ledger, night, quarantine, replay, reproduce, snapshot, stack, watch
+from ratchet.cli import (
+    actions,
+    demo,
+    history,
+    ledger,
+    night,
+    quarantine,
+    replay,
+    reproduce,
+    snapshot,
+    stack,
+    suite,
+    watch,
+)
 from ratchet.errors import RatchetError
 
 app = typer.Typer(
@@ -25,6 +38,7 @@ replay.add_to(app)
 reproduce.add_to(app)
 snapshot.add_to(app)
 quarantine.add_to(app)
+suite.add_to(app)
 stack.add_to(app)
 watch.add_to(app)
 demo.add_to(app)
