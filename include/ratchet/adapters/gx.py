@@ -128,10 +128,12 @@ class GxValidator:
     def _name(
         self, gx: Any, files: Sequence[Path], suite: Mapping[str, Any], pairs: Mapping[int, tuple[Any, Any]]
     ) -> set[int]:
-        """Find the rows of those failures that are about single rows, and return these failures' numbers."""
+        """Find the rows of those critical failures that are about single rows, and return these failures' numbers."""
         assert self._session
         failed = {
-            i: (made, result, count) for i, (made, result) in pairs.items() if (count := _countable(made, result))
+            i: (made, result, count)
+            for i, (made, result) in pairs.items()
+            if made.severity == "critical" and (count := _countable(made, result))  # nothing asks for others' rows
         }
         if not failed:
             return set()

@@ -168,6 +168,9 @@ class Session:
         engine = sa.create_engine(
             "duckdb:///:memory:", creator=lambda: ConnectionWrapper(self.duck), poolclass=sa.StaticPool
         )
+        # SQLAlchemy quotes PostgreSQL's keywords; a column may be called by one that only DuckDB has, such as "at".
+        keywords = self.duck.execute("SELECT keyword_name FROM duckdb_keywords()").fetchall()
+        engine.dialect.identifier_preparer.reserved_words = {word for (word,) in keywords}
         self.connection = engine.connect()
 
     def hold(self, files: Sequence[Path], wanted: str) -> tuple[int, dict[str, int]]:
