@@ -358,7 +358,7 @@ def _label(
     found = Labels(labels.to_arrow_table())
     con.execute("DROP TABLE _labels")
     try:
-        rows, table = written(con.sql(features).to_arrow_reader(_BATCH), found, out)
+        rows, table = written(con.sql(features).to_arrow_reader(_BATCH), found, out, lambda row: _place(query, row))
     except duckdb.Error as exc:
         raise _translated(exc, "features", query.hidden) from exc
     counts = {"landed": landed, "unlabelled": landed - labelled, "dropped": labelled - rows, "columns": columns}
@@ -368,11 +368,15 @@ def _label(
 def _refuse_infinite(con: Any, query: FeatureQuery) -> None:
     count, row = con.execute("SELECT count(*), min(row_id) FROM _labels WHERE NOT isfinite(target)").fetchall()[0]
     if count:
-        key = query.tables["rows"].files[row // _FILE].key
         raise DataRejected(
             "non_finite",
-            f"the target is NaN or infinite in {count} rows, the first is row {row % _FILE + 1} of {key}; turn it into NULL in target.sql where there is no label",
+            f"the target is NaN or infinite in {count} rows, the first is {_place(query, row)}; turn it into NULL in target.sql where there is no label",
         )
+
+
+def _place(query: FeatureQuery, row: int) -> str:
+    """Say where a row stands."""
+    return f"row {row % _FILE + 1} of {query.tables['rows'].files[row // _FILE].key}"
 
 
 def _plain(column: str, kind: str, name: str) -> str:

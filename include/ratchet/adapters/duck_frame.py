@@ -8,11 +8,13 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from ratchet.errors import Problem, SpecInvalid
+from ratchet.errors import DataRejected, Problem, SpecInvalid
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from pathlib import Path
+
+_LARGEST = float(np.finfo(np.float32).max)  # learners count in 32 bits: beyond this all is infinite to them
 
 
 class Labels:
@@ -47,28 +49,74 @@ class Labels:
         return made.filter(pc.is_valid(target)) if target.null_count else made
 
 
-def written(features: pa.RecordBatchReader, labels: Labels, out: Path | None) -> tuple[int, pa.Table | None]:
+def written(
+    features: pa.RecordBatchReader, labels: Labels, out: Path | None, place: Callable[[int], str]
+) -> tuple[int, pa.Table | None]:
     """Write the labelled rows of a query's result to an Arrow file, or return them; in either case, count them.
 
     Args:
         features: ``row_id`` and the features, in order of ``row_id``.
         labels: of all rows.
         out: the file.
+        place: says in words where the row of a ``row_id`` stands.
 
     Raises:
         SpecInvalid: a row comes back more than once, has no ``row_id``, or one that ``rows`` does not have.
+        DataRejected: ``non_finite``, naming the features, how many rows, and the first.
     """
     schema = pa.schema([*labels.fields, *list(features.schema)[1:]])
-    batches = (labels.beside(batch, schema) for batch in _each_once(features))
+    finite = _Finite(schema)
+    batches = (finite.watched(labels.beside(batch, schema)) for batch in _each_once(features))
     if out is None:
         table = pa.Table.from_batches(batches, schema)
+        finite.refuse(place)
         return table.num_rows, table
     rows = 0
     with pa.OSFile(str(out), "wb") as file, pa.ipc.new_file(file, schema) as writer:
         for batch in batches:
             writer.write_batch(batch)
             rows += batch.num_rows
+    finite.refuse(place)
     return rows, None
+
+
+class _Finite:
+    """Counts the values that no learner can count with, while batches pass.
+
+    Args:
+        schema: of the batches.
+    """
+
+    def __init__(self, schema: pa.Schema) -> None:
+        self._names = [field.name for field in list(schema)[3:] if pa.types.is_floating(field.type)]
+        self._met: dict[str, tuple[int, int]] = {}  # rows, and the first
+
+    def watched(self, batch: pa.RecordBatch) -> pa.RecordBatch:
+        """Look at a batch, and hand it on."""
+        for name in self._names:
+            bad = pc.greater(pc.abs(batch[name]), _LARGEST).fill_null(False)
+            count = bad.true_count
+            if count:
+                before, first = self._met.get(name, (0, batch.column(0)[pc.index(bad, True).as_py()].as_py()))
+                self._met[name] = before + count, first
+        return batch
+
+    def refuse(self, place: Callable[[int], str]) -> None:
+        """Refuse what has passed, if a feature was infinite.
+
+        Raises:
+            DataRejected: ``non_finite``.
+        """
+        told = [
+            f"feature {name} is infinite in {count} rows, the first is {place(row)}"
+            for name, (count, row) in self._met.items()
+        ]
+        if told:
+            raise DataRejected(
+                "non_finite",
+                f"{'; '.join(told)}. What is beyond ±{_LARGEST:.1e} counts as infinite, because models count in 32 bits; mend the data, or "
+                "turn it into NULL in the query",
+            )
 
 
 def _each_once(features: pa.RecordBatchReader) -> Iterator[pa.RecordBatch]:

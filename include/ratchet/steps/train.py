@@ -6,12 +6,10 @@ import contextlib
 import json
 from typing import TYPE_CHECKING
 
-import pyarrow as pa
-
 from ratchet.domain import layout
 from ratchet.domain.accounting import RowAccount
 from ratchet.domain.night import TrainResult
-from ratchet.errors import AlreadyExists, DataRejected, NightSkipped, Problem, RowsUnaccounted, SpecInvalid
+from ratchet.errors import AlreadyExists, NightSkipped, Problem, RowsUnaccounted, SpecInvalid
 from ratchet.ports import DatasetUsed, TrainingPlan
 from ratchet.provenance import libraries
 from ratchet.steps import frames
@@ -20,7 +18,9 @@ from ratchet.steps.snapshot import accept, load
 from ratchet.steps.window_checks import feature_findings
 
 if TYPE_CHECKING:
-    from ratchet.domain.windows import Span, Windows
+    import pyarrow as pa
+
+    from ratchet.domain.windows import Windows
     from ratchet.ports import FeatureFrame, Fit
     from ratchet.steps.context import Context
 
@@ -60,7 +60,6 @@ def fitted(ctx: Context, frame: FeatureFrame, days: Windows) -> Fit:
         raise NightSkipped(
             "too_few_rows", f"{rows} labelled rows in {days.fit}, window.min_rows is {spec.window.min_rows}"
         )
-    _refuse_infinite(frame, days.fit)
     ctx.say(f"fitting on {rows} rows of {days.fit}, watching {days.stop}")
     return ctx.services.trainer.fit(frame, days, _plan(ctx), frames.feature_query(ctx, ctx.pipeline.sql))
 
@@ -212,19 +211,3 @@ def _refuse_unknown_slices(ctx: Context, rows: pa.Table) -> None:
         if name not in features:
             words = f"{name!r} is no feature of the query; there are: {', '.join(features)}"
             raise SpecInvalid([Problem(f"pipelines/{ctx.pipeline.name}.yaml", f"evaluation.slices[{i}]", words)])
-
-
-def _refuse_infinite(frame: FeatureFrame, days: Span) -> None:
-    import pyarrow.compute as pc  # noqa: PLC0415
-
-    names = [field.name for field in frame.table.schema if pa.types.is_floating(field.type)]
-    infinite = dict.fromkeys(names, 0)
-    for batch in frame.batches(days.first, days.last) if names else ():
-        for name in names:
-            infinite[name] += pc.sum(pc.is_inf(batch[name])).as_py() or 0
-    for name, rows in infinite.items():
-        if rows:
-            raise DataRejected(
-                "non_finite",
-                f"feature {name} is infinite in {rows} rows; mend the data, or turn it into NULL in the query",
-            )

@@ -361,6 +361,17 @@ def test_a_target_that_is_no_finite_number_is_refused(lake):
         lake.features("SELECT row_id, x FROM rows", "y", rows)
 
 
+@pytest.mark.parametrize("value", [float("inf"), float("-inf"), 1e39, -1e308])
+def test_a_feature_beyond_what_models_count_with_is_refused(lake, value):
+    """Whatever turns infinite in 32 bits is named with its rows, in whichever batch it comes; NaN is a missing value."""
+    n = 150_000
+    x = pa.array([*[float("nan"), None, 3.4e38], *[0.5] * (n - 5), value, value])
+    rows = TableFiles(files=(lake.file(pa.table({"x": x, "z": pa.array([1.0] * n), "y": pa.array([1.0] * n)})),))
+    said = rf"non_finite: feature twice x is infinite in 2 rows, the first is row {n - 1} of rows/a.parquet"
+    with pytest.raises(DataRejected, match=said):
+        lake.features('SELECT row_id, z, x AS "twice x" FROM rows', "y", rows)
+
+
 def test_side_tables_are_dated_and_limited_to_their_days(lake):
     """The query sees a side table's dt, and only the days that the night may read."""
     side = [lake.file(pa.table({"w": [i]}), date(2024, 5, i), f"side/{i}.parquet") for i in (1, 2, 3)]
