@@ -31,6 +31,10 @@ _LINE = 4 << 20  # bytes of one row
 _ROWS = 65_536  # that are verified at a time
 _CHUNK = 1 << 20
 _SHOWN = 5  # rows that a message names
+_TAKEN = {
+    "file_index",
+    "file_row_number",
+}  # by these DuckDB tells rows apart; a column of such a name would hide its numbers
 
 _INTEGER = r"[+-]?\d+"
 _NUMBER = r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?|(?i:nan|[+-]?inf(inity)?)"
@@ -99,7 +103,7 @@ def convert(con: Any, source: Path, key: str, how: FileFormat, out: Path) -> Non
             raise
         if "aximum" in str(exc) and "size" in str(exc):
             raise DataRejected("too_large", f"{key}: a row is larger than {_LINE >> 20} MiB") from exc
-        raise (_bad_json(text, key, exc) if how.format == "jsonl" else corrupt(key, first_line(exc))) from exc
+        raise (_bad_json(text, key, exc) if how.format == "jsonl" else _bad_csv(key, exc)) from exc
     finally:
         plain.unlink(missing_ok=True)
 
@@ -241,6 +245,8 @@ def _distinct(names: Sequence[str], key: str) -> None:
             raise _schema(key, f"column {i} of {len(names)} has no name")
         if name.lower() in seen:
             raise _schema(key, f"column {name} occurs twice")
+        if name.lower() in _TAKEN:
+            raise _schema(key, f"column {name} has a name by which rows are numbered while they are read")
         seen.add(name.lower())
 
 
@@ -252,11 +258,13 @@ def _csv(con: Any, text: Path, key: str, how: FileFormat) -> str:
     """Read a CSV strictly into ``raw`` as text, and return the SELECT that gives its columns their types."""
     names = _header(text, key, how.delimiter)
     columns = "{" + ", ".join(f"{literal(name)}: 'VARCHAR'" for name in names) + "}"
-    nulls = literals(how.null_values or ("\t no text means null \t",))  # DuckDB wants at least one
+    nobody = "\x1f" if how.delimiter != "\x1f" else "\x1e"
+    # Which texts mean null is not DuckDB's to know: of a line that ends in an empty null it drops a field too many.
+    values = ", ".join(_null(name, how.null_values) for name in names)
     con.execute(
-        f"CREATE TEMP TABLE raw AS SELECT * FROM read_csv({literal(text)}, auto_detect = false, columns = {columns}, header = true, "
-        f"delim = {literal(how.delimiter)}, quote = '\"', escape = '\"', nullstr = {nulls}, strict_mode = true, null_padding = false, "
-        f"compression = 'none', max_line_size = {_LINE}, store_rejects = true)"
+        f"CREATE TEMP TABLE raw AS SELECT {values} FROM read_csv({literal(text)}, auto_detect = false, columns = {columns}, header = true, "
+        f"delim = {literal(how.delimiter)}, quote = '\"', escape = '\"', nullstr = [{literal(f'{nobody} no text means null {nobody}')}], "
+        f"strict_mode = true, null_padding = false, compression = 'none', max_line_size = {_LINE}, store_rejects = true)"
     )
     _refuse_rejects(con, text, key)
     rows = con.execute("SELECT count(*) FROM raw").fetchall()[0][0]
@@ -271,6 +279,15 @@ def _csv(con: Any, text: Path, key: str, how: FileFormat) -> str:
     for name, kind in how.columns.items():
         _refuse_values(con, key, name, kind)
     return "SELECT " + ", ".join(_cast(name, types[name]) for name in names) + " FROM raw"
+
+
+def _null(name: str, nulls: Sequence[str]) -> str:
+    column = identifier(name)
+    return (
+        f"CASE WHEN {column} NOT IN ({', '.join(map(literal, nulls))}) THEN {column} END AS {column}"
+        if nulls
+        else column
+    )
 
 
 def _header(text: Path, key: str, delimiter: str) -> list[str]:
@@ -317,6 +334,15 @@ def _cut_off(text: Path, start: int, *, quoted: bool) -> bool:
             file.seek(-1, 2)
             return file.read(1) not in b"\r\n"
     return b"\n" not in rest and b"\r" not in rest
+
+
+def _bad_csv(key: str, exc: BaseException) -> DataRejected:
+    """Say why DuckDB could not read a CSV at all."""
+    if "invalid state" in str(exc):  # its strict mode knows one kind of line end in a file
+        return malformed(
+            key, "its lines end in different ways, some in \\r\\n and some in \\n or \\r; write all of them alike"
+        )
+    return corrupt(key, first_line(exc))
 
 
 def _bad_json(text: Path, key: str, exc: BaseException) -> DataRejected:
@@ -387,12 +413,27 @@ def _jsonl(con: Any, text: Path, key: str, how: FileFormat) -> str:
     )
     found = {name: kind for name, kind, *_ in con.execute(f"DESCRIBE SELECT * FROM {reader})").fetchall()}
     _distinct(list(found), key)
+    _refuse_renamed(text, list(found), key)
     types = {**{name: "VARCHAR" if kind in {"JSON", '"NULL"'} else kind for name, kind in found.items()}, **how.columns}
     columns = "{" + ", ".join(f"{literal(name)}: {literal(kind)}" for name, kind in types.items()) + "}"
     con.execute(f"CREATE TEMP TABLE raw AS SELECT * FROM {reader}, columns = {columns})")
     if con.execute("SELECT count(*) FROM raw").fetchall()[0][0] == 0:
         raise DataRejected("empty", f"{key} has no rows")
     return "SELECT * FROM raw"
+
+
+def _refuse_renamed(text: Path, names: Sequence[str], key: str) -> None:
+    """Refuse names that differ in case only: DuckDB gives the second a number, under which no line has a value."""
+    known = {name.lower(): name for name in names}
+    for name in names:
+        first = known.get(re.sub(r"_\d+$", "", name.lower()), name)
+        if first != name and not _holds(text, json.dumps(name).encode(), json.dumps(name, ensure_ascii=False).encode()):
+            raise _schema(key, f"column {first} occurs twice, and the names differ in case only")
+
+
+def _holds(text: Path, *wanted: bytes) -> bool:
+    with text.open("rb") as file:
+        return any(word in line for line in file for word in wanted)
 
 
 def _rows(rows: Sequence[int], count: int, word: str = "row") -> str:

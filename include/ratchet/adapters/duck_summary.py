@@ -119,7 +119,7 @@ def _ahead(con: Any, columns: Mapping[str, str]) -> dict[date, dict[str, int]]:
     times = [name for name, kind in columns.items() if kind == "DATE" or kind.startswith("TIMESTAMP")]
     if not times:
         return {}
-    after = "CAST({} AS TIMESTAMP) >= dt + INTERVAL 2 DAY"
+    after = "TRY_CAST({} AS TIMESTAMP) >= dt + INTERVAL 2 DAY"
     counts = ", ".join(f"count(*) FILTER ({after.format(identifier(name))})" for name in times)
     found = con.execute(f"SELECT dt, {counts} FROM _part GROUP BY dt").fetchall()
     return {day: dict(zip(times, numbers, strict=True)) for day, *numbers in found}

@@ -179,6 +179,12 @@ def test_times_that_no_zone_explains_are_counted(summarise):
     assert found.ahead == {"zoned": 1, "date": 1, "never": 0}
 
 
+def test_a_date_that_no_time_reaches_is_read(summarise):
+    """A date beyond what a timestamp can hold ends no night."""
+    far = pa.array([5_000_000 + 2**30, 0], pa.int32()).cast(pa.date32())
+    assert summarise({"far": far}).ahead == {"far": 0}
+
+
 @pytest.mark.parametrize("column", [[1, 2], ["yesterday", "soon"]])
 def test_a_column_that_tells_no_time_says_nothing(summarise, column):
     """A number or any text is no time; nor is a column that is not there."""
