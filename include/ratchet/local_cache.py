@@ -87,7 +87,7 @@ def remember(root: Path, path: Path) -> None:
         sha = _digest(made)
     note = root / "verified" / path.name
     note.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    note.write_text(f"{_look(path)} {sha}")
+    _write(note, f"{_look(path)} {sha}")
 
 
 def intact(root: Path, path: Path) -> bool:
@@ -97,7 +97,7 @@ def intact(root: Path, path: Path) -> bool:
         sha = note.read_text().rpartition(" ")[2]
     except FileNotFoundError:
         return False
-    return _whole(path, note, sha)
+    return _is_sha(sha) and _whole(path, note, sha)  # of a note that is no note nobody can tell rot
 
 
 class LocalCache:
@@ -154,7 +154,7 @@ class LocalCache:
     def keep(self, made: Path, sha: str, version: str) -> None:
         """Take a file whose bytes were hashed in, and remember of which object version they are."""
         made.replace(self.path(sha))
-        self._note(sha).write_text(f"{_look(self.path(sha))} {sha}")
+        _write(self._note(sha), f"{_look(self.path(sha))} {sha}")
         (self.root / "seen" / version).write_text(sha)
 
     def write(self, data: bytes | bytearray, sha: str, version: str) -> None:
@@ -344,7 +344,7 @@ def _whole(path: Path, note: Path, sha: str) -> bool:
         _LOG.warning("%s in the cache cannot be read (%s); it is dropped, and had anew", path, exc.strerror)
         hashed, found = None, ""
     if found == sha:
-        note.write_text(f"{_look(path)} {sha}")
+        _write(note, f"{_look(path)} {sha}")
         return True
     if found:
         _LOG.warning("%s in the cache has rotted: its sha256 is %s now; it is dropped, and had anew", path, found)
@@ -352,6 +352,16 @@ def _whole(path: Path, note: Path, sha: str) -> bool:
         if hashed is None or hashed.st_ino == path.stat().st_ino:  # unless another process has mended it meanwhile
             _remove(path)
     return False
+
+
+def _write(note: Path, text: str) -> None:
+    """Write a note at once: another process that read half of one would take the file for rotted, and drop it."""
+    aside = note.with_name(f".new-{uuid.uuid4().hex}")
+    try:
+        aside.write_text(text)
+        aside.replace(note)
+    finally:
+        aside.unlink(missing_ok=True)
 
 
 def _look(path: Path) -> str:

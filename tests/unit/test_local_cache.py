@@ -241,3 +241,19 @@ def test_a_disk_without_room_rejects_before_anything_is_pulled(root):
     assert "RATCHET_CACHE" in str(said.value)
     with pytest.raises(OSError, match="other"), full_disk_rejects(root, "x"):
         raise OSError("other")
+
+
+def test_a_note_that_is_half_written_drops_nothing(root):
+    """What cannot be told to be whole is not used, and is not taken for rotted either: another process may be at its note."""
+    made = root / "frames" / "a.arrow"
+    made.parent.mkdir(parents=True)
+    made.write_bytes(b"frame")
+    remember(root, made)
+    note = root / "verified" / made.name
+    for half in ("", note.read_text()[:-20]):
+        note.write_text(half)
+        assert not intact(root, made)
+        assert made.read_bytes() == b"frame"
+    remember(root, made)
+    assert intact(root, made)
+    assert names(root, "verified") == {made.name}

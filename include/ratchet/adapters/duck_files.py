@@ -16,7 +16,7 @@ import re
 import zlib
 from typing import TYPE_CHECKING, Any
 
-from ratchet.adapters.duck_sql import first_line, identifier, lacks_room, literal, literals, type_problem
+from ratchet.adapters.duck_sql import first_line, identifier, lacks_room, literal, type_problem
 from ratchet.errors import DataRejected, Problem, SpecInvalid
 from ratchet.ports import FileProfile
 
