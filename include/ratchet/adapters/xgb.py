@@ -260,7 +260,9 @@ def _classes(task: Task, fit: pa.Table) -> tuple[str, ...]:
         return ()
     if len(met) < 2:  # noqa: PLR2004  classes
         raise DataRejected(
-            "one_class", f"all {fit.num_rows} rows of the fit have target {met[0]}; there is nothing to tell apart"
+            "one_class",
+            f"all {fit.num_rows} rows of the fit have target {met[0]}; there is nothing to tell apart. Look at how they were labelled, and at "
+            "target.sql; then land them again, or lengthen the window to days that have the other",
         )
     if task == "binary":
         if not pa.types.is_boolean(kind) and {float(v) for v in met if _is_number(v)} != {0.0, 1.0}:
@@ -314,10 +316,24 @@ def _kind(name: str, kind: pa.DataType) -> Any:
             Problem(
                 "features",
                 name,
-                f"a {kind} is neither a number nor a text; cast it in the query, for example epoch({name})",
+                f"a {kind} is neither a number nor a text; write in the query what of it is one, for example {_number_of(name, kind)}",
             )
         ]
     )
+
+
+def _number_of(name: str, kind: pa.DataType) -> str:
+    """Return SQL that makes a number or a text of a column of another type."""
+    import pyarrow as pa  # noqa: PLC0415
+
+    column = '"' + name.replace('"', '""') + '"'
+    if pa.types.is_struct(kind) and kind.num_fields:
+        return f'{column}."{kind.field(0).name}"'
+    if pa.types.is_map(kind):
+        return f"cardinality({column})"
+    if pa.types.is_nested(kind):
+        return f"len({column})"
+    return f"epoch({column})" if pa.types.is_temporal(kind) else f"hex({column})"
 
 
 def _described(schema: ModelSchema) -> dict[str, Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import date, timedelta
 
+import duckdb
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -14,7 +15,7 @@ from ratchet.adapters.linear import linear_predictions
 from ratchet.adapters.xgb import XgbTrainer, _described, labels, matrix
 from ratchet.domain.models import Feature, ModelFiles, ModelSchema
 from ratchet.domain.windows import windows
-from ratchet.errors import DataRejected
+from ratchet.errors import DataRejected, SpecInvalid
 from ratchet.ports import FeatureFrame, FeatureQuery, TrainingPlan
 
 FEATURES = (
@@ -177,3 +178,25 @@ def test_rows_of_a_class_that_training_never_met_are_not_watched():
         DataRejected, match=r"no row in the early-stopping days .* has a class that the days before have"
     ):
         fitted(with_new(lambda _, d: d in DAYS.stop), "multiclass")
+
+
+@pytest.mark.parametrize(
+    ("name", "kind", "sql"),
+    [
+        ("at", pa.timestamp("us", "UTC"), 'epoch("at")'),
+        ("a day", pa.date32(), 'epoch("a day")'),
+        ('so "called"', pa.time64("us"), 'epoch("so ""called""")'),
+        ("who", pa.struct([("age", pa.int64())]), '"who"."age"'),
+        ("tags", pa.list_(pa.string()), 'len("tags")'),
+        ("tags", pa.map_(pa.string(), pa.int64()), 'cardinality("tags")'),
+        ("raw", pa.binary(), 'hex("raw")'),
+    ],
+)
+def test_a_feature_of_a_type_that_cannot_be_learnt_comes_with_sql_that_can(name, kind, sql):
+    """The feature is named, and the expression that is proposed runs on such a column."""
+    with pytest.raises(SpecInvalid) as caught:
+        module._kind(name, kind)
+    assert f"features: {name}: " in str(caught.value)
+    assert str(caught.value).endswith(f"for example {sql}")
+    one = pa.table({name: pa.nulls(1, kind)})
+    assert duckdb.from_arrow(one).project(sql).fetchall() == [(None,)]

@@ -5,12 +5,15 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 
 import numpy as np
+import pyarrow as pa
 import pytest
 import yaml
 from small_world import DAYS, FIRST, NIGHT, ROWS, SPEC, World, partition
 
 from fakes import Tripwire
 from ratchet.errors import SpecInvalid
+from ratchet.steps.release import release
+from ratchet.steps.window_checks import _coded
 
 DAY = timedelta(days=1)
 NEXT = NIGHT + DAY
@@ -151,6 +154,40 @@ def test_events_from_the_future_reject_the_night(make, late):
         assert "row 1, 2, 3. Land them with the day that they are of" in night.ended.detail
 
 
+def test_events_whose_time_cannot_be_read_reject_the_night(make):
+    """Text that is no time has not been checked, and what has not been checked has not passed; a blank is no value."""
+    world = make(event_time="seen")
+    for i in range(DAYS):
+        day = FIRST + i * DAY
+        world.land(day, seen=[str(day), " ", None, *[f"{day} 08:00"] * (ROWS - 3)])
+    assert world.night().outcome == "promoted"
+    world.land(NIGHT, seen=["01/02/2031", *[str(NIGHT)] * (ROWS - 1)])
+    night = world.night(repin=True)
+    assert (night.outcome, night.ended.reason) == ("rejected", "time")
+    assert f"cannot be told: in rows/dt={NIGHT}/part.parquet seen holds values that are no DATE" in night.ended.detail
+    assert "2031" not in night.ended.detail
+
+
+def test_a_day_that_comes_back_from_quarantine_is_compared(make):
+    """What a person gives back is looked at by the window's checks as if it had just landed."""
+    world, day = make(nulls={"action": "warn", "jump": 0.1}, min_history=2), FIRST + 3 * DAY
+    world.land(day, x=np.full(ROWS, 99.0), place=pa.nulls(ROWS, pa.string()))
+    assert "nulls" not in told(world.night())
+    release(world.services, world.pipeline(), str(day), (), actor="ann", reason="a hot day")
+    world.land(NEXT)
+    assert f"missing values on {day}: place: 100%" in told(world.night(NEXT))["nulls"].words
+
+
+def test_a_summary_that_has_rotted_here_is_had_from_the_store(make):
+    """Nothing in the cache is trusted: half a summary ends no night."""
+    world = make()
+    first = world.night()
+    for kept in (world.services.cache / "summaries").iterdir():
+        kept.write_bytes(kept.read_bytes()[:40])
+    again = world.night(NIGHT, repin=True, dry_run=True)
+    assert (again.outcome, again.findings) == (first.outcome, first.findings)
+
+
 @pytest.mark.parametrize(
     ("window", "words"),
     [
@@ -249,3 +286,19 @@ def test_no_value_of_a_row_is_told(make):
     kept = b"".join(world.store.contents("summaries/").values()).decode()
     assert kept
     assert not any("Ada" in text for text in (kept, str(night.findings), str(night.alerts)))
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        [b"\xff\x00", b"a", None, b"a"],
+        [[1], [2, 3], None, [2, 3]],
+        [{"a": None}, {"a": 1}, None, {"a": 1}],
+        [True, False, None, False],
+    ],
+)
+def test_values_of_any_type_are_told_apart(values):
+    """What is no text is compared all the same, bytes that are no UTF-8 too; a missing value is none of them."""
+    first, second, missing, again = _coded(pa.chunked_array([values]))
+    assert first != second == again
+    assert np.isnan(missing)
