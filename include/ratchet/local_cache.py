@@ -6,7 +6,7 @@
     seen/<object version>        the sha256 of a version that was pulled before
     verified/<name>              a file's sha256, and its stat when that was told; the note's own time says when it was last used
     parts/                       large pulls that are under way, or were broken off
-    tables/<sha256>-…, frames/, models/    what was made of them, each known by content
+    tables/<sha256>-…, frames/, models/, summaries/    what was made of them, each known by content
     users/                       one file for each process, which is locked as long as that process lives
     lock                         held for a moment: shared to use what is here, alone to give something up
 
@@ -40,7 +40,7 @@ from ratchet.errors import DataRejected
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-_MADE = ("tables", "frames", "models")  # what others put here, by content
+_MADE = ("tables", "frames", "models", "summaries")  # what others put here, by content
 _ABANDONED = 2 * 24 * 3600.0  # seconds; a half file as old as this belongs to a process that was killed
 _USES = 24 * 3600.0  # seconds; a process that lives longer holds no more than what was used within them
 _FORGOTTEN = 180 * 24 * 3600.0  # seconds; notes on what nobody has asked for since are dropped

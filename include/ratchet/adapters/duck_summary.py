@@ -126,19 +126,20 @@ def _ahead(con: Any, columns: Mapping[str, str]) -> dict[date, dict[str, int]]:
 
 
 def _future(con: Any, columns: Mapping[str, str], plan: SummaryPlan) -> dict[date, tuple[int, tuple[int, ...]]] | None:
-    """Count the rows of each day whose event lies after it; None where the column tells no time."""
+    """Count the rows of each day whose event lies after it; None where a value of the column tells no time."""
     name = next((n for n in columns if plan.event_time and n.lower() == plan.event_time.lower()), None)
     if name is None or not (columns[name] in {"DATE", "VARCHAR"} or columns[name].startswith("TIMESTAMP")):
         return None
     at = f"TRY_CAST({identifier(name)} AS TIMESTAMP)"
     after = f"{at} >= dt + INTERVAL 1 DAY + to_seconds({round(plan.event_slack_hours * 3600)})"
+    untold = f"{at} IS NULL AND NOT ({_missing(identifier(name), columns[name])})"
     found = con.execute(
-        f"SELECT dt, count(*) FILTER ({after}), min(row_id + 1, {_SHOWN}) FILTER ({after}), count({at}), count({identifier(name)}) "
+        f"SELECT dt, count(*) FILTER ({after}), min(row_id + 1, {_SHOWN}) FILTER ({after}), count(*) FILTER ({untold}) "
         "FROM _part GROUP BY dt"
     ).fetchall()
-    if sum(values for *_, values in found) and not sum(read for *_, read, _ in found):
-        return None  # text that reads as no time
-    return {day: (count, tuple(sorted(rows or ()))) for day, count, rows, *_ in found}
+    if any(count for *_, count in found):
+        return None
+    return {day: (count, tuple(sorted(rows or ()))) for day, count, rows, _ in found}
 
 
 def _sketches(con: Any, columns: Mapping[str, str], plan: SummaryPlan, rows: float) -> dict[date, Sketch] | None:

@@ -58,7 +58,7 @@ class PartSummary(Record):
     missing: dict[str, int]  # by column: NULL, NaN or blank text
     labels: Labels | None = None  # None where the target cannot be told from this file alone
     ahead: dict[str, int] = {}  # by DATE or TIMESTAMP column: values more than a day after the day
-    future: int | None = None  # rows whose event lies after the day; None where no column tells
+    future: int | None = None  # rows whose event lies after the day; None where the column's values do not tell
     future_rows: tuple[int, ...] = ()  # the first of them, from 1
     sketch: Sketch | None = None  # None where the file lacks a column of the key
 

@@ -185,7 +185,7 @@ def test_a_date_that_no_time_reaches_is_read(summarise):
     assert summarise({"far": far}).ahead == {"far": 0}
 
 
-@pytest.mark.parametrize("column", [[1, 2], ["yesterday", "soon"]])
+@pytest.mark.parametrize("column", [[1, 2], ["yesterday", "soon"], ["2024-03-01", "soon"]])
 def test_a_column_that_tells_no_time_says_nothing(summarise, column):
     """A number or any text is no time; nor is a column that is not there."""
     assert summarise({"at": column}, event_time="at").future is None
