@@ -174,6 +174,9 @@ def _missing(
     if wrong:
         words = f"is not what its manifest {key} says: {_some(wrong)}"
         return Lacking(reason="missing_object", landing=landing, words=words)
+    if landing.objects and not files:  # an empty list is what a writer leaves that has failed
+        words = f"has a manifest {key} that names no file, and {len(landing.objects)} have landed; {_since(landing)}"
+        return Lacking(reason="incomplete", landing=landing, words=words)
     read = {stored.uri for stored in landing.objects}
     unread = [uri for uri in files if uri not in read and not uri.rpartition("/")[2].startswith(("_", "."))]
     if unread:  # without them the partition would not be whole

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from datetime import date
 
+_BROKEN = "-broken"
+
 
 def snapshot(pipeline: str, digest: str) -> str:
     """Key of a snapshot's manifest."""
@@ -20,9 +22,15 @@ def pins(pipeline: str, scope: str) -> str:
     return f"pins/{pipeline}/{scope[:16]}/"
 
 
-def validation(pipeline: str, suite_digest: str, content: str) -> str:
-    """Key of one partition's validation result under one suite."""
-    return f"{validations(pipeline, suite_digest)}{content}.json"
+def validation(pipeline: str, suite_digest: str, content: str, *, broken: bool = False) -> str:
+    """Key of one partition's validation result under one suite; it says itself whether there must be a note on quarantine."""
+    return f"{validations(pipeline, suite_digest)}{content}{_BROKEN if broken else ''}.json"
+
+
+def validated(uri: str) -> tuple[str, bool]:
+    """Return the content that a validation result is about, and whether anything in it was broken."""
+    content = uri.rpartition("/")[2].removesuffix(".json")
+    return content.removesuffix(_BROKEN), content.endswith(_BROKEN)
 
 
 def data_docs(pipeline: str, suite_digest: str, content: str) -> str:

@@ -67,17 +67,29 @@ def suite_key(ctx: Context) -> str:
 
 
 def broken(ctx: Context, wanted: Iterable[Partition]) -> dict[str, Broken]:
-    """Return what is known to be broken, by content."""
-    store, name, suite = ctx.services.store, ctx.pipeline.name, suite_key(ctx)
-    noted = {
-        stem
-        for stored in store.list(layout.quarantines(name, suite))
-        if (stem := stored.uri.rpartition("/")[2].removesuffix(".json")) and stored.uri.endswith(".json")
-    }
-    contents = [content for content in dict.fromkeys(p.content for p in wanted) if content in noted]
+    """Return what is known to be broken, by content; rows whose file has been lost count as not named."""
+    store, name, suite, there = ctx.services.store, ctx.pipeline.name, suite_key(ctx), _files(ctx)
+    contents = [content for content in dict.fromkeys(p.content for p in wanted) if f"{content}.json" in there]
     with ThreadPoolExecutor(_PARALLEL) as pool:  # a window of a year may have a note on each of its days
         notes = pool.map(lambda content: store.get(layout.quarantine(name, suite, content)), contents)
-        return {found.content: found for found in map(Broken.model_validate_json, notes)}
+        found = [Broken.model_validate_json(made) for made in notes]
+    lost = {"kept": None, "broken": None}
+    kept = (note if not note.kept or _name(note.kept) in there else note.model_copy(update=lost) for note in found)
+    return {note.content: note for note in kept}
+
+
+def noted(ctx: Context) -> set[str]:
+    """Return the contents that have a note on what is broken in them."""
+    return {name.removesuffix(".json") for name in _files(ctx) if name.endswith(".json")}
+
+
+def _files(ctx: Context) -> set[str]:
+    prefix = layout.quarantines(ctx.pipeline.name, suite_key(ctx))
+    return {_name(stored.uri) for stored in ctx.services.store.list(prefix)}
+
+
+def _name(uri: str) -> str:
+    return uri.rpartition("/")[2]
 
 
 def note(ctx: Context, found: Broken) -> None:

@@ -130,9 +130,16 @@ def _is_csv(pin: Pin) -> bool:
 
 def _unseen(ctx: Context, partitions: Sequence[Partition]) -> list[Partition]:
     """Return the partitions that have no result yet, each content once."""
-    prefix = layout.validations(ctx.pipeline.name, quarantine.suite_key(ctx))
-    seen = {stored.uri.rpartition("/")[2].removesuffix(".json") for stored in ctx.services.store.list(prefix)}
+    noted = quarantine.noted(ctx)
+    # Where the note on what was broken has been lost the partition has not passed: it is validated again.
+    seen = {content for content, key in _results(ctx).items() if not layout.validated(key)[1] or content in noted}
     return list({p.content: p for p in partitions if p.content not in seen}.values())
+
+
+def _results(ctx: Context) -> dict[str, str]:
+    """Return the keys of the validation results that there are, by content."""
+    prefix = layout.validations(ctx.pipeline.name, quarantine.suite_key(ctx))
+    return {layout.validated(stored.uri)[0]: stored.uri for stored in ctx.services.store.list(prefix)}
 
 
 def _check(ctx: Context, partition: Partition) -> None:
@@ -165,7 +172,8 @@ def _check(ctx: Context, partition: Partition) -> None:
             found = broken_rows.named(ctx, partition, found)
         quarantine.note(ctx, found)
     # Last, because its presence says that the partition is dealt with.
-    services.store.put(layout.validation(name, suite, partition.content), report.model_dump_json().encode())
+    key = layout.validation(name, suite, partition.content, broken=bool(whole or single))
+    services.store.put(key, report.model_dump_json().encode())
 
 
 def judge(
@@ -243,13 +251,12 @@ def _warnings(ctx: Context, sound: Sequence[Partition], new: Sequence[Partition]
     assert ctx.night.snapshot
     difference = ctx.night.snapshot.difference
     keys = {*difference.added, *difference.corrected}
-    contents = {partition.content for partition in new}
+    contents, results = {partition.content for partition in new}, _results(ctx)
     warnings: list[str] = []
     for partition in sound:
         if partition.content not in contents and not any(pin.key in keys for pin in partition.pins):
             continue
-        key = layout.validation(ctx.pipeline.name, quarantine.suite_key(ctx), partition.content)
-        report = ValidationReport.model_validate_json(ctx.services.store.get(key))
+        report = ValidationReport.model_validate_json(ctx.services.store.get(results[partition.content]))
         warnings += [f"{partition.name}: {result}" for result in report.warnings]
     return tuple(warnings[:_WARNINGS])
 

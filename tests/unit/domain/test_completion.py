@@ -94,6 +94,14 @@ def test_a_manifest_whose_files_would_not_be_read(file, reason):
     assert (lack.reason if lack else None) == reason
 
 
+def test_a_manifest_that_names_nothing_makes_no_data_vanish():
+    """An empty list beside data is no day without data; without any data it is one."""
+    rule, own, says = ByManifest(by="manifest"), stored("_manifest.json"), manifest()
+    lack = found(rule, landing(stored("a.parquet")), own, says=says)
+    assert (lack.reason, "names no file, and 1 have landed" in lack.words) == ("incomplete", True)
+    assert found(rule, landing(), own, says=says) is None
+
+
 def test_many_missing_files_are_counted():
     """A message names three and counts the rest."""
     files = [{"name": f"{i}.parquet", "size": 1} for i in range(9)]

@@ -81,6 +81,20 @@ def test_rows_of_several_files_are_left_out_each_where_it_stands(world):
     assert night.train.account.quarantined_rows == night.validate_.quarantined_rows[0].rows == 3
 
 
+@pytest.mark.parametrize("lost", [".json", ".parquet"])
+def test_what_was_kept_of_broken_rows_may_get_lost(world, lost):
+    """Where somebody has deleted the note, the partition is validated again; where the rows, they are named again or it is left out."""
+    world.land(BAD, x=broken(3, 7))
+    world.night()
+    for key in world.store.keys("quarantine/"):
+        if key.endswith(lost):
+            world.store.lose(key)
+    world.land(NEXT)
+    night = world.night(NEXT, services=world.machine("elsewhere"))
+    assert [(q.partition, q.rows) for q in night.validate_.quarantined_rows] == [(str(BAD), 2)]
+    assert night.train.account.quarantined_rows == 2
+
+
 def test_a_partition_with_too_many_broken_rows_goes_as_a_whole(world):
     """Beyond max_broken_rows nobody trusts the rest, and the rows are not copied."""
     world.land(BAD, x=broken(*range(5)))
