@@ -23,6 +23,7 @@ LABEL, PREDICTION, CONFIDENCE = "label", "prediction", "confidence"
 _FEATURE = "feature "
 BINS = 10
 CATEGORIES = 20  # have a bin each, the most frequent ones; the others share one
+_FENCE = 0.5  # of the range
 RARE = 20  # rows; of a text that training has met less often no profile tells
 
 
@@ -37,6 +38,7 @@ class Bins(Record):
     kind: Literal["number", "category"]
     edges: tuple[float, ...] = ()  # of numbers: a bin below the first, one from each edge on
     values: tuple[str, ...] = ()  # of a category: a bin each, and one for all others
+    fenced: bool = False  # whether the outermost bins of numbers are for what lies far beyond all of training
 
     @property
     def size(self) -> int:
@@ -46,7 +48,7 @@ class Bins(Record):
     @property
     def strange(self) -> tuple[int, ...]:
         """Say of each bin: 0, its values are such as training had; 1, they lie beyond or are new; 2, they are missing."""
-        beyond = {0, self.size - 2} if self.kind == "number" else {self.size - 2}
+        beyond = {self.size - 2} if self.kind == "category" else {0, self.size - 2} if self.fenced else set()
         return tuple(2 if i == self.size - 1 else int(i in beyond) for i in range(self.size))
 
     @property
@@ -63,10 +65,12 @@ class Bins(Record):
         return (f"below {shown[0]}", *between, f"{shown[-1]} or more", "missing")
 
 
-def number_bins(values: Floats, *, outer: bool = False) -> Bins:
+def number_bins(values: Floats, *, fenced: bool = False) -> Bins:
     """Return the deciles of some numbers, or the numbers themselves where these are few.
 
-    With ``outer``, what lies beyond all of them has bins of its own: a number in another unit is told from a cold day.
+    With ``fenced``, what lies beyond all of them by half their range has bins of its own: a number in another unit is told
+    from a cold day. (What lies just beyond is no news. A record cannot stand among the days that the bins are made of, and every
+    season breaks some.)
     """
     there = values[~np.isnan(values)]
     met = np.unique(there)
@@ -74,9 +78,10 @@ def number_bins(values: Floats, *, outer: bool = False) -> Bins:
         edges = np.unique(np.concatenate([met, np.nextafter(met, np.inf)]))
     else:
         deciles = np.quantile(there, np.linspace(0, 1, BINS + 1)[1:-1])
-        beyond = [met[0], np.nextafter(met[-1], np.inf)] if outer else []
-        edges = np.unique(np.concatenate([deciles, beyond]))
-    return Bins(kind="number", edges=tuple(edges.tolist()))
+        apart = _FENCE * (met[-1] - met[0])
+        fence = [met[0] - apart, met[-1] + apart] if fenced and np.isfinite(apart) else []
+        edges = np.unique(np.concatenate([deciles, fence]))
+    return Bins(kind="number", edges=tuple(edges.tolist()), fenced=fenced and len(met) > BINS)
 
 
 def number_codes(bins: Bins, values: Floats) -> Ints:

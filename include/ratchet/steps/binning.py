@@ -22,19 +22,19 @@ _LOOKED_AT = 200_000  # rows; deciles of more come out the same
 _CHUNK = 1 << 20  # rows that are turned into bins at once, so that memory does not grow with the window
 
 
-def bins_of(column: pa.ChunkedArray, at_least: int = 1, *, outer: bool = False) -> Bins:
+def bins_of(column: pa.ChunkedArray, at_least: int = 1, *, fenced: bool = False) -> Bins:
     """Return the bins of a column: deciles or values of numbers, the most frequent texts that so many rows have.
 
-    With ``outer``, numbers beyond all of the column's have bins of their own.
+    With ``fenced``, numbers far beyond all of the column's have bins of their own.
     """
     if not _is_text(column.type):
         values = numbers(column)
         step = -(-len(values) // _LOOKED_AT) or 1
         some = values[::step]
-        if outer and step > 1:
+        if fenced and step > 1:
             ends = [fold(values) for fold in (np.fmin.reduce, np.fmax.reduce)]
             some = np.append(some, ends)
-        return number_bins(some, outer=outer)
+        return number_bins(some, fenced=fenced)
     counts = pc.value_counts(column.cast(pa.string()).drop_null())
     met = sorted(
         zip(counts.field(1).to_pylist(), counts.field(0).to_pylist(), strict=True), key=lambda c: (-c[0], c[1])

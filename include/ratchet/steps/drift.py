@@ -119,7 +119,7 @@ def metrics(found: DriftResult) -> dict[str, float]:
         f"drift.{name}": value for name in ("score", "limit", "rank") if (value := getattr(found, name)) is not None
     }
     for subject in reversed(found.subjects):  # the one that shows a subject best comes first
-        name = re.sub(r"[^\w\-. /]", "_", subject.subject)[:100]
+        name = re.sub(r"[^\w\-. ]", "_", subject.subject)[:100]
         told[f"drift.{subject.against}.psi.{name}"] = subject.psi
     return told
 
@@ -139,12 +139,12 @@ def profile_of(
     bins = {}
     for subject, column in _columns(files).items():  # one after the other: rows that lie in any order are copied
         seen = rows_of_days(table, date.min, days.stop.last, (column,))
-        bins[subject] = bins_of(seen[column], RARE, outer=True)
+        bins[subject] = bins_of(seen[column], RARE, fenced=True)
     counted = by_day(table, columns_of(files, bins))
     tried = rows_of_days(table, days.stop.first, date.max)
     scores = _scores(files, tried, predict(tried))
     for subject in scores.column_names[1:]:
-        own, theirs = bins_of(scores[subject], RARE, outer=True), (before or {}).get(subject)
+        own, theirs = bins_of(scores[subject], RARE, fenced=True), (before or {}).get(subject)
         bins[subject] = theirs if theirs and _tells_apart(theirs, own, scores[subject]) else own
     for day, counted_scores in by_day(scores, {s: (s, bins[s]) for s in scores.column_names[1:]}).items():
         counted[day] |= counted_scores

@@ -37,13 +37,12 @@ def test_few_values_are_named_as_they_are():
     ]
 
 
-def test_what_lies_beyond_training_is_told_from_what_lies_at_its_ends():
-    """The coldest of training shares the lowest bin with nothing colder."""
-    bins = number_bins(np.arange(100.0), outer=True)
-    lowest, colder, highest, hotter = number_codes(bins, np.array([0.0, -1.0, 99.0, 99.5]))
-    assert lowest != colder
-    assert highest != hotter
-    assert bins.labels[colder] == "below 0"
+def test_what_lies_far_beyond_training_is_told_from_a_record():
+    """A number in another unit has a bin of its own; one a little colder than all of training shares that of the coldest."""
+    bins = number_bins(np.arange(100.0), fenced=True)
+    lowest, record, elsewhere, high = number_codes(bins, np.array([0.0, -10.0, -60.0, 160.0]))
+    assert lowest == record != elsewhere
+    assert [bins.strange[code] for code in (lowest, elsewhere, high, bins.size - 1)] == [0, 1, 1, 2]
 
 
 def test_a_category_has_a_bin_for_what_is_new():
