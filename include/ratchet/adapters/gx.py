@@ -22,9 +22,9 @@ from typing import TYPE_CHECKING, Any
 from ratchet.adapters import duck_sql, gx_child, gx_duck, gx_metrics, gx_results, gx_rows, gx_run
 from ratchet.adapters.duck_sql import first_line
 from ratchet.adapters.gx_duck import Session, backend
-from ratchet.adapters.gx_results import ABOUT_TYPES, Met, outcome, probe, report, unreadable
+from ratchet.adapters.gx_results import ABOUT_TYPES, SHOW, Met, outcome, probe, report, unreadable
 from ratchet.adapters.gx_rows import Rows
-from ratchet.adapters.gx_run import SQL, WORDS, configuration, error_of, on_pandas, validate
+from ratchet.adapters.gx_run import SQL, WITH_EXAMPLES, WORDS, configuration, error_of, on_pandas, validate
 from ratchet.domain import validation
 from ratchet.domain.records import digest
 from ratchet.domain.validation import BrokenRow, ValidationReport
@@ -148,22 +148,31 @@ class GxValidator:
         """Return GX's result by number: from DuckDB, else from DuckDB alone, else from pandas."""
         assert self._session
         found: dict[int, Any] = {}
-        for raw in (False, True):  # somebody's own SQL sees NaNs, where there are any
-            some = {
-                i: made for i, made in configurations.items() if not self._session.nans or (made.type in SQL) == raw
-            }
-            if some and not (raw and not self._session.nans):
-                with self._session.limit(self._limit):
-                    found.update(validate(gx.on_duckdb(self._session, self._session.table(raw=raw)), some))
+        for how, some in self._alike(configurations).items():
+            found.update(self._on_duckdb(gx, some, *how))
         for i in [i for i, result in found.items() if error_of(result)]:
             if len(configurations) > 1:
-                self._session.rollback()
-                with self._session.limit(self._limit):
-                    table = self._session.table(raw=configurations[i].type in SQL)
-                    found.update(validate(gx.on_duckdb(self._session, table), {i: configurations[i]}))
+                for how, some in self._alike({i: configurations[i]}).items():
+                    found.update(self._on_duckdb(gx, some, *how))
             if error_of(found[i]) and configurations[i].type not in _DUCKDB_ONLY:
                 found[i] = self._on_pandas(gx, configurations[i], files, found[i])
         return found
+
+    def _alike(self, configurations: Mapping[int, Any]) -> dict[tuple[bool, bool], dict[int, Any]]:
+        """Part expectations by what they see and show: somebody's own SQL sees NaNs, and few may show values."""
+        assert self._session
+        parts: dict[tuple[bool, bool], dict[int, Any]] = {}
+        for i, made in configurations.items():
+            how = (bool(self._session.nans) and made.type in SQL, bool((made.meta or {}).get(SHOW)))
+            parts.setdefault(how, {})[i] = made
+        return parts
+
+    def _on_duckdb(self, gx: Any, configurations: Mapping[int, Any], raw: bool, shown: bool) -> dict[int, Any]:  # noqa: FBT001
+        assert self._session
+        self._session.rollback()
+        validator = gx.on_duckdb(self._session, self._session.table(raw=raw))
+        with self._session.limit(self._limit):
+            return validate(validator, configurations, WITH_EXAMPLES if shown else None)
 
     def _on_pandas(self, gx: Any, made: Any, files: Sequence[Path], on_duckdb: Any) -> Any:
         """Try an expectation on pandas; return what DuckDB said where pandas knows no better."""

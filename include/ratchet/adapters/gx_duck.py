@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 BATCH = "batch"
 VALUES = "batch_values"
 _AGAIN = 0.1  # seconds between interrupts
-_COPIED = 64 << 20  # bytes of Parquet that are read once into a table; larger batches stay a view
+_COPIED = 20_000_000  # values that are read once into a table; a larger batch stays a view, and out of memory
 
 
 @dataclass(frozen=True)
@@ -187,7 +187,7 @@ class Session:
         for name, kind in self.duck.execute("SELECT table_name, table_type FROM information_schema.tables").fetchall():
             self.duck.execute(f"DROP {'VIEW' if kind == 'VIEW' else 'TABLE'} IF EXISTS {name}")
         self.source = f"read_parquet({literals(files)}, union_by_name = true, hive_partitioning = false)"
-        kind = "TABLE" if sum(file.stat().st_size for file in files) <= _COPIED else "VIEW"
+        kind = "TABLE" if self._values(files) <= _COPIED else "VIEW"
         self.duck.execute(f"CREATE {kind} {BATCH} AS SELECT * FROM {self.source}")
         types = {name: kind for name, kind, *_ in self.duck.execute(f"DESCRIBE {BATCH}").fetchall()}
         named = [name for name in types if json.dumps(name)[1:-1].lower() in wanted.lower()]
@@ -200,6 +200,12 @@ class Session:
         if self.nans:
             self.duck.execute(f"CREATE VIEW {VALUES} AS SELECT {self.shown()} FROM {BATCH}")
         return rows, {name: count - nans.get(name, 0) for name, count in zip(named, counts, strict=False)}
+
+    def _values(self, files: Sequence[Path]) -> int:
+        """Count the batch's values: its file's size does not tell how large it is once it is read."""
+        columns = len(self.duck.execute(f"DESCRIBE SELECT * FROM {self.source}").fetchall())
+        counted = f"SELECT sum(num_rows) FROM parquet_file_metadata({literals(files)})"
+        return columns * int(self.duck.execute(counted).fetchall()[0][0])
 
     def shown(self) -> str:
         """Return what a SELECT lists so that each NaN is NULL."""

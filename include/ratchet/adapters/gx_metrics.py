@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
+_DISTINCT = "ratchet.distinct"
 # Which element of a sorted column a quantile between two of them is, by the name that pandas gives the choice.
 _TAKE: dict[str, Callable[[float], int]] = {"nearest": round, "lower": math.floor, "higher": math.ceil}
 
@@ -89,8 +90,10 @@ def _add_uniqueness(engine: Any) -> None:
     """Find doubled values and keys by a set of those that occur twice; GX sorts the batch by a window function.
 
     It also loses keys with a NULL, by a join. As on pandas, NULLs are equal here; ``ignore_row_if`` says which keys count.
+    Where nothing is doubled, counting tells that, and no set is made: as many distinct hashes as rows are as many keys.
     """
     import sqlalchemy as sa  # noqa: PLC0415
+    from great_expectations.core.metric_domain_types import MetricDomainTypes
     from great_expectations.expectations.metrics.map_metric_provider import (
         ColumnMapMetricProvider,
         MulticolumnMapMetricProvider,
@@ -98,25 +101,61 @@ def _add_uniqueness(engine: Any) -> None:
         is_sqlalchemy_metric_selectable,
         multicolumn_condition_partial,
     )
+    from great_expectations.expectations.metrics.metric_provider import MetricProvider, metric_value
+    from great_expectations.validator.metric_configuration import MetricConfiguration
 
     def doubled(table: Any, columns: list[Any], key: Any) -> Any:
         return sa.select(key).select_from(table).group_by(*columns).having(sa.func.count() > 1)
 
-    def value_once(cls: Any, column: Any, _table: Any, **_given: Any) -> Any:  # noqa: ARG001  GX names it
+    def value_once(cls: Any, column: Any, _table: Any, _metrics: Any, **_given: Any) -> Any:  # noqa: ARG001  GX names it
+        if _metrics[_DISTINCT]:
+            return sa.true()
         name: Any = sa.column(column.name)
         return name.not_in(doubled(_table, [name], name).where(name.is_not(None)))
 
-    def key_once(cls: Any, column_list: Any, _table: Any, **_given: Any) -> Any:  # noqa: ARG001  GX names it
+    def key_once(cls: Any, column_list: Any, _table: Any, _metrics: Any, **_given: Any) -> Any:  # noqa: ARG001  GX names it
+        if _metrics[_DISTINCT]:
+            return sa.true()
         key = sa.func.row(*column_list)
         return key.not_in(doubled(_table, column_list, key))
+
+    def distinct(cls: Any, execution_engine: Any, metric_domain_kwargs: Any, **_given: Any) -> bool:  # noqa: ARG001
+        kind = MetricDomainTypes.MULTICOLUMN if "column_list" in metric_domain_kwargs else MetricDomainTypes.COLUMN
+        table, _, accessor = execution_engine.get_compute_domain(metric_domain_kwargs, domain_type=kind)
+        names: list[Any] = [sa.column(name) for name in accessor.get("column_list") or [accessor["column"]]]
+        key = sa.func.hash(*names) if len(names) > 1 else names[0]
+        counted = sa.select(sa.func.count(key.distinct()), sa.func.count(key)).select_from(table)
+        keys, rows = execution_engine.execute_query(counted).fetchone()
+        return bool(keys == rows)
+
+    def needs_count(cls: Any, /, metric: Any, **given: Any) -> Any:
+        needed = super(cls, cls)._get_evaluation_dependencies(metric, **given)
+        if metric.metric_name == f"{cls.condition_metric_name}.condition":
+            needed[_DISTINCT] = MetricConfiguration(_DISTINCT, metric_domain_kwargs=metric.metric_domain_kwargs)
+        return needed
 
     def record_distinct(cls: Any, column_list: Any, **_given: Any) -> Any:  # noqa: ARG001  GX names it
         # A missing value is unlike any other, as on pandas.
         return sa.and_(*(sa.func.coalesce(a != b, sa.true()) for a, b in itertools.combinations(column_list, 2)))
 
+    class DuckDBDistinct(MetricProvider):  # type: ignore[misc]  # GX is untyped
+        metric_name = _DISTINCT
+        domain_keys = (
+            "batch_id",
+            "table",
+            "column",
+            "column_list",
+            "row_condition",
+            "condition_parser",
+            "ignore_row_if",
+        )
+
+        _duckdb = metric_value(engine=engine)(distinct)
+
     class DuckDBUnique(ColumnMapMetricProvider):  # type: ignore[misc]  # GX is untyped
         condition_metric_name = "column_values.unique"
 
+        _get_evaluation_dependencies = classmethod(needs_count)
         _duckdb = column_condition_partial(engine=engine)(value_once)
 
     class DuckDBCompoundUnique(MulticolumnMapMetricProvider):  # type: ignore[misc]  # GX is untyped
@@ -125,6 +164,7 @@ def _add_uniqueness(engine: Any) -> None:
             "batch_id", "table", "column_list", "row_condition", "condition_parser", "ignore_row_if",
         )  # fmt: skip
 
+        _get_evaluation_dependencies = classmethod(needs_count)
         _duckdb = multicolumn_condition_partial(engine=engine)(key_once)
 
     class DuckDBDistinctWithinRecord(MulticolumnMapMetricProvider):  # type: ignore[misc]  # GX is untyped

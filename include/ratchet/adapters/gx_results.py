@@ -7,14 +7,15 @@ from datetime import date
 from typing import TYPE_CHECKING, Any
 
 from ratchet.adapters.duck_sql import first_line
-from ratchet.adapters.gx_run import EXAMPLES, configuration, error_of, told
+from ratchet.adapters.gx_run import WITH_EXAMPLES, configuration, error_of, told
 from ratchet.domain.records import digest
 from ratchet.domain.validation import ExpectationResult, ValidationReport
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-_SHOW = "show_values"
+SHOW = "show_values"
+_EXAMPLES = WITH_EXAMPLES["partial_unexpected_count"]
 ABOUT_TYPES = {
     "expect_column_values_to_be_of_type",
     "expect_column_values_to_be_in_type_list",
@@ -108,12 +109,12 @@ def _bounded(result: Mapping[str, Any], expectation: Mapping[str, Any]) -> dict[
     """Keep a result's counts; of its values only what the suite allows."""
     kept = {name: result[name] for name in _COUNTS if result.get(name) is not None}
     observed = result.get("observed_value")
-    show = bool((expectation.get("meta") or {}).get(_SHOW))
+    show = bool((expectation.get("meta") or {}).get(SHOW))
     if observed is not None:
         shown = observed if show or _is_harmless(expectation["type"], observed) else _summary(observed)
         kept["observed_value"] = str(shown) if isinstance(shown, date) else shown
     if show and result.get("partial_unexpected_list"):
-        kept["partial_unexpected_list"] = [_short(value) for value in result["partial_unexpected_list"][:EXAMPLES]]
+        kept["partial_unexpected_list"] = [_short(value) for value in result["partial_unexpected_list"][:_EXAMPLES]]
     return kept
 
 
