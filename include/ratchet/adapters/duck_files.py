@@ -122,7 +122,8 @@ def verify_parquet(path: Path, key: str) -> None:
     try:
         with pq.ParquetFile(path, page_checksum_verification=True, buffer_size=_CHUNK) as file:
             groups = [file.metadata.row_group(i) for i in range(file.num_row_groups)]
-            _bounded(sum(group.total_byte_size for group in groups), key)
+            encoded = sum(group.total_byte_size for group in groups)
+            _bounded(max(encoded, file.metadata.num_rows * _width(file.schema_arrow)), key)
             _distinct(file.schema_arrow.names, key)
             for batch in file.iter_batches(_ROWS):  # some writers put millions of rows into one group
                 batch.validate(full=True)
@@ -132,6 +133,17 @@ def verify_parquet(path: Path, key: str) -> None:
         if lacks_room(exc):
             raise no_room(key, exc) from exc
         raise corrupt(key, f"not whole, or no Parquet file: {first_line(exc)}") from exc
+
+
+def _width(schema: Any) -> int:
+    """Return the bytes that a row takes at least: a file that repeats one value says little of them in what it takes itself."""
+    widths = []
+    for kind in schema.types:
+        try:
+            widths.append(max(kind.bit_width // 8, 1))
+        except ValueError:  # of texts and lists no width is known
+            widths.append(1)
+    return sum(widths)
 
 
 def profile(con: Any, path: Path, key: str, date_column: str | None) -> FileProfile:

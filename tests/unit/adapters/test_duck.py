@@ -269,6 +269,14 @@ def test_decompression_bombs_and_huge_rows_are_too_large(lake, monkeypatch):
     lake.refused("too_large", parquet(pa.table({"a": pa.array(range(500_000), pa.int64())})), "t/a.parquet", PARQUET)
 
 
+def test_few_bytes_that_stand_for_many_rows_are_too_large(lake, monkeypatch):
+    """A Parquet file that repeats one value takes next to nothing, whatever it expands to: its rows count."""
+    monkeypatch.setattr(duck_files, "MAX_EXPANDED", 1 << 20)
+    data = parquet(pa.table({"a": pa.array([1.0] * 300_000), "b": pa.array(["x"] * 300_000)}))
+    assert len(data) < 1 << 16
+    lake.refused("too_large", data, "t/a.parquet", PARQUET)
+
+
 def test_the_date_column_dates_the_file(lake):
     """The days of the rows come from dates, timestamps (in UTC) or text that reads as one."""
     text = b"at,n\n2024-05-01T23:30:00-02:00,1\n2024-05-03,2\n"
