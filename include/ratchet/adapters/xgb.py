@@ -111,7 +111,7 @@ class XgbTrainer:
                 schema_=schema.model_copy(update={"best_iteration": best}),
             ),
             curves={name: tuple(values) for name, values in curves["stop"].items()},
-            importance={f.name: gain.get(f.name, 0.0) / total for f in features},
+            importance={f.name: gain.get(_known_as(f.name), 0.0) / total for f in features},
             rows=fit.num_rows,
         )
 
@@ -338,10 +338,15 @@ def _number_of(name: str, kind: pa.DataType) -> str:
 
 def _described(schema: ModelSchema) -> dict[str, Any]:
     return {
-        "feature_names": [f.name for f in schema.features],
+        "feature_names": [_known_as(f.name) for f in schema.features],
         "feature_types": ["c" if f.kind == "category" else "q" for f in schema.features],
         "enable_categorical": True,
     }
+
+
+def _known_as(name: str) -> str:
+    """Return what XGBoost calls a feature: it refuses brackets and `<`, which a column's name may hold."""
+    return "".join(f"_{ord(char):x}_" if char in "[]<" else char for char in name)
 
 
 def _first_line(exc: Exception) -> str:

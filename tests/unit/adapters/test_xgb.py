@@ -200,3 +200,17 @@ def test_a_feature_of_a_type_that_cannot_be_learnt_comes_with_sql_that_can(name,
     assert str(caught.value).endswith(f"for example {sql}")
     one = pa.table({name: pa.nulls(1, kind)})
     assert duckdb.from_arrow(one).project(sql).fetchall() == [(None,)]
+
+
+def test_features_may_be_called_what_xgboost_refuses():
+    """Brackets, `<`, quotes and line breaks in names change neither scores nor importance."""
+    given = frame("binary")
+    odd = {"x": "x[0] <\n]", "empty": 'so "called"', "place": "größe_プロ 🎉"}
+    renamed = given.model_copy(
+        update={"table": given.table.rename_columns([odd.get(n, n) for n in given.table.column_names])}
+    )
+    plain, found = fitted(given, "binary"), fitted(renamed, "binary")
+    assert found.importance == {odd[name]: gain for name, gain in plain.importance.items()}
+    assert found.importance[odd["x"]] > 0
+    scores = XgbTrainer().predict(found.files, renamed.table)
+    assert (scores == XgbTrainer().predict(plain.files, given.table)).all()
