@@ -251,15 +251,17 @@ def _refuse_long(text: Path, key: str) -> None:
 
 def _distinct(names: Sequence[str], key: str) -> None:
     """Refuse columns that SQL cannot tell apart."""
-    seen: set[str] = set()
+    seen: dict[str, str] = {}
     for i, name in enumerate(names, start=1):
         if not name.strip():
             raise _schema(key, f"column {i} of {len(names)} has no name")
         if name.lower() in seen:
-            raise _schema(key, f"column {name} occurs twice")
+            first = seen[name.lower()]
+            same = "" if first == name else f", first as {first}: SQL does not tell upper from lower case"
+            raise _schema(key, f"column {name} occurs twice{same}")
         if name.lower() in _TAKEN:
             raise _schema(key, f"column {name} has a name by which rows are numbered while they are read")
-        seen.add(name.lower())
+        seen[name.lower()] = name
 
 
 def _schema(key: str, why: str) -> DataRejected:
@@ -311,7 +313,7 @@ def _header(text: Path, key: str, delimiter: str) -> list[str]:
     if not names:
         raise malformed(key, "line 1 is blank; a header is required")
     if any("\udc80" <= char <= "\udcff" for name in names for char in name):
-        raise malformed(key, "the header (line 1) is not UTF-8")
+        raise malformed(key, "the header (line 1) is not UTF-8; save the file as UTF-8")
     _distinct(names, key)
     return names
 
@@ -393,7 +395,11 @@ def _refuse_values(con: Any, key: str, name: str, kind: str) -> None:
     count = con.execute(f"SELECT count(*) {bad}").fetchall()[0][0]
     if count:
         rows = [row for (row,) in con.execute(f"SELECT rowid + 1 {bad} ORDER BY 1 LIMIT {_SHOWN}").fetchall()]
-        raise malformed(key, f"column {name}: expected {kind}, found other text in {count} rows: {_rows(rows, count)}")
+        raise malformed(
+            key,
+            f"column {name}: expected {kind}, found other text in {count} rows: {_rows(rows, count)}; a text that means no value "
+            "belongs into source.null_values",
+        )
 
 
 def _sniff(con: Any, names: Sequence[str]) -> dict[str, str]:
