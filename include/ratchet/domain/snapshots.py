@@ -37,7 +37,9 @@ class Pin(Record):
     days: tuple[date, ...] | None = None  # the rows' own days, each once and in order, where they carry them
     modified: str | None = None  # ISO 8601, UTC; when the store took it
     problem: str | None = None  # why it cannot be read, where that breaks its partition and not the night
-    columns: tuple[tuple[str, str], ...] | None = None  # (name, DuckDB type); None in manifests of before these were kept
+    columns: tuple[tuple[str, str], ...] | None = (
+        None  # (name, DuckDB type); None in manifests of before these were kept
+    )
     empty: tuple[str, ...] = ()  # columns without any value
 
     @property
@@ -64,7 +66,10 @@ class Snapshot(Record):
     def digest(self) -> str:
         """Identify the content: every byte of it, and nothing that differs between two stores with the same bytes."""
         content = {
-            name: sorted([pin.key, str(pin.day or ""), pin.size, pin.sha256] for pin in pins)
+            name: sorted(
+                [pin.key, str(pin.day or ""), pin.size, pin.sha256, *(["not read"] if pin.problem else [])]
+                for pin in pins
+            )
             for name, pins in self.tables.items()
         }
         released = {"releases": sorted(self.releases)} if self.releases else {}

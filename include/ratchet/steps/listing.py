@@ -93,7 +93,7 @@ def _sort(made: Listed, found: _Found, stored: StoredObject, key: str, below: in
     table, file = made.table, key.rpartition("/")[2]
     if _is_control(made, found, stored, key, below):
         return
-    if not file or file.startswith(("_", ".")) or "/_temporary/" in key:
+    if not file or file.startswith(("_", ".")) or any(_is_hidden(folder) for folder in key[below:].split("/")[:-1]):
         return  # folder markers, temporary files and what writers leave beside their data
     if not file.lower().endswith(ENDINGS[table.format]):
         found.other.append(stored.uri)
@@ -112,6 +112,11 @@ def _sort(made: Listed, found: _Found, stored: StoredObject, key: str, below: in
     found.matched += 1
     if day is None or day in made.span:
         found.landings.setdefault((folder, day), []).append(stored)
+
+
+def _is_hidden(folder: str) -> bool:
+    """Say whether writers work there, as Spark and Hive do: what lies in it lands again in its place, or is no data."""
+    return folder.startswith(".") or (folder.startswith("_") and "=" not in folder)
 
 
 def _is_control(made: Listed, found: _Found, stored: StoredObject, key: str, below: int) -> bool:

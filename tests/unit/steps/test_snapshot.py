@@ -5,8 +5,10 @@ from __future__ import annotations
 from datetime import timedelta
 
 import pytest
-from small_world import FIRST, NIGHT, World, partition
+import yaml
+from small_world import DAYS, FIRST, NIGHT, ROWS, SPEC, World, partition
 
+from ratchet.steps import pinned
 from ratchet.steps.listing import match
 
 DAY = timedelta(days=1)
@@ -105,3 +107,29 @@ def test_days_in_the_rows_are_counted_as_they_are(tmp_path):
     world.store.put("s3://lake/rows/d.parquet", partition(FIRST, 1, at=[FIRST + DAY]))
     found = world.until("validate", pipeline=pipeline).snapshot
     assert (found.partitions, found.objects) == (4, 3)
+
+
+@pytest.mark.parametrize("folder", [".spark-staging-1/", "_staging/"])
+def test_what_writers_have_put_aside_is_read_once_it_has_landed(tmp_path, folder):
+    """A copy of a day in a hidden folder beside the days is none of its files; a hidden folder that names the day is."""
+    world = World(tmp_path).land_all()
+    world.store.put(f"s3://lake/rows/{folder}dt={NIGHT}/part.parquet", partition(NIGHT + timedelta(days=1)))
+    world.store.put(f"s3://lake/rows/_dt={NIGHT}/part.parquet", partition(NIGHT + timedelta(days=2)))
+    night = world.until("validate")
+    assert (night.snapshot.objects, night.snapshot.rows) == (DAYS + 1, (DAYS + 1) * ROWS)
+
+
+def test_what_one_reading_cannot_read_and_another_can_are_two_snapshots(tmp_path):
+    """A spec that has come to read a file does not write over what an earlier night has found of it."""
+    spec = yaml.safe_load(SPEC)
+    spec["source"] |= {"format": "csv", "columns": {"x": "DOUBLE"}}
+    world = World(tmp_path, yaml.safe_dump(spec))
+    for i in range(DAYS):
+        world.store.put(
+            f"s3://lake/rows/dt={FIRST + timedelta(days=i)}/a.csv", b"x,y\n1,true\n" if i else b"x,y\nNA,true\n"
+        )
+    before = world.until("validate", pipeline=world.pipeline())
+    after = world.until("validate", pipeline=world.pipeline(source__null_values=["", "NA"]))
+    assert (before.snapshot.rows, after.snapshot.rows) == (DAYS - 1, DAYS)
+    assert before.snapshot.digest != after.snapshot.digest
+    assert pinned.load(world.services, "small", before.snapshot.digest).tables["rows"][0].problem

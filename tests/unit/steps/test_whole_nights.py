@@ -487,7 +487,16 @@ def test_a_key_that_cannot_be_meant_is_rejected(world, key):
 
 
 @pytest.mark.parametrize(
-    "name", ["_SUCCESS", ".part.parquet", "_temporary/0/part.parquet", "part.parquet.tmp", "notes.txt", ""]
+    "name",
+    [
+        "_SUCCESS",
+        ".part.parquet",
+        "_temporary/0/part.parquet",
+        ".hive-staging_1/part.parquet",
+        "part.parquet.tmp",
+        "notes.txt",
+        "",
+    ],
 )
 def test_what_writers_leave_beside_their_data_is_ignored(world, name):
     """Markers, temporary files and other formats are no data."""
