@@ -43,7 +43,7 @@ if TYPE_CHECKING:
     from ratchet.ports import FeatureQuery, FileFormat, SummaryPlan, TableFile, TableFiles
     from ratchet.spec import Pipeline
 
-_LAYOUT = 3  # of the converted files and their profiles; another number converts anew
+_LAYOUT = 4  # of the converted files and their profiles; another number converts anew
 _FILE = 1 << 32  # row_id = file × this + row in the file
 _OURS = {"row_id", "dt"}  # a source column of such a name gives way to ours
 _LEFT_OUT = "_quarantined"  # table of the rows that are left out
