@@ -108,31 +108,27 @@ def episodes(told: list[DriftResult]) -> int:
 
 
 def planted(flights: Days, times: int) -> None:
-    """Count the nights until a planted fault is found, and named."""
+    """Count the nights until the column that was spoilt is named."""
+    shown = (2, 3, 4, 7)
     print(
-        "\n| planted | "
-        + " | ".join(f"found by night {n}" for n in (2, 3, 4, 7))
-        + " | named |\n|---|---|---|---|---|---|"
+        "\n| planted | " + " | ".join(f"named by night {n}" for n in shown) + f" |\n|---|{'---|' * len(shown)}",
+        flush=True,
     )
-    rng = np.random.default_rng(7)
-    starts = rng.choice(np.arange(WINDOW, len(flights) - LATER), size=times, replace=False)
+    starts = np.random.default_rng(7).choice(np.arange(WINDOW, len(flights) - LATER), size=times, replace=False)
     for name, (subject, spoil) in FAULTS.items():
-        found: Counter[int] = Counter()
-        named = 0
-        for start in starts:
-            spoilt = [
-                spoil(day, np.random.default_rng(int(start))) if i >= start else day for i, day in enumerate(flights)
-            ]
-            for night, (one,) in enumerate(refreshed(spoilt, range(start, start + LATER), Drift()), start=1):
-                if one.state == "drift":
-                    found[night] += 1
-                    named += any(s.drifted and s.subject == subject for s in one.subjects)
-                    break
-        shares = [sum(c for n, c in found.items() if n <= k) / times for k in (2, 3, 4, 7)]
-        print(
-            f"| {name} | " + " | ".join(f"{100 * s:.0f} %" for s in shares) + f" | {100 * named / times:.0f} % |",
-            flush=True,
-        )
+        found = [named(flights, int(start), subject, spoil) for start in starts]
+        shares = [sum(night is not None and night <= n for night in found) / times for n in shown]
+        print(f"| {name} | " + " | ".join(f"{100 * share:.0f} %" for share in shares) + " |", flush=True)
+
+
+def named(flights: Days, start: int, subject: str, spoil: Spoil) -> int | None:
+    """Return the night on which a fault is found that is planted on a day; the first is that day's."""
+    random = np.random.default_rng(start)
+    spoilt = [spoil(d, random) if 0 <= i - start < LATER else d for i, d in enumerate(flights)]
+    for night, (one,) in enumerate(refreshed(spoilt, range(start, start + LATER), Drift()), start=1):
+        if one.state == "drift" and any(s.drifted and s.subject == subject for s in one.subjects):
+            return night
+    return None
 
 
 def frozen(flights: Days) -> None:
