@@ -175,7 +175,9 @@ class FeatureFrame(Record):
 
         where = _where(self.table, first, last)
         there = np.arange(where.start, where.stop) if isinstance(where, slice) else where
-        return self.table.take(there[np.linspace(0, len(there) - 1, min(len(there), rows)).astype(np.int64)])
+        found = self.table.take(there[np.linspace(0, len(there) - 1, min(len(there), rows)).astype(np.int64)])
+        self.forget()  # few rows of many pages
+        return found
 
     def batches(self, first: date, last: date, rows: int = 250_000) -> Iterator[pa.Table]:
         """Yield the rows of some days in order, so many at a time; what a batch took is given back when the next one is asked for."""

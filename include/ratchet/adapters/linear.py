@@ -10,12 +10,15 @@ import numpy as np
 from ratchet.adapters.xgb import labels, matrix
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     import pyarrow as pa
 
     from ratchet.domain.models import ModelSchema
     from ratchet.ports import Floats
 
 _MOST_ROWS = 50_000  # to fit on, evenly over the days; a linear model learns little from more
+_ROWS = 50_000  # that are scored at a time
 _MOST_CATEGORIES = 50  # of a column get a coefficient of their own, the most frequent first
 
 
@@ -27,34 +30,54 @@ def linear_predictions(schema: ModelSchema, before: pa.Table, after: pa.Table) -
     from sklearn.linear_model import LogisticRegression, Ridge
 
     before = before.take(np.linspace(0, before.num_rows - 1, min(before.num_rows, _MOST_ROWS)).astype(np.int64))
-    y = labels(schema, before)
-    x, rows = _design(schema, before, after)
+    y, x = labels(schema, before), matrix(schema, before).astype(np.float64)
+    design = _Design(schema, x)
     if schema.task == "regression":
-        values: Floats = Ridge().fit(x, y).predict(rows)
-        return values
+        ridge = Ridge().fit(design.of(x), y)
+        return _in_parts(schema, after, lambda rows: ridge.predict(design.of(rows)))
     known = y >= 0
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # a baseline that has not quite converged is still a baseline
-        model = LogisticRegression(max_iter=200).fit(x[known], y[known])
+        model = LogisticRegression(max_iter=200).fit(design.of(x)[known], y[known])
     found = np.zeros((after.num_rows, len(schema.classes)))
-    found[:, model.classes_.astype(np.int64)] = model.predict_proba(rows)
+    found[:, model.classes_.astype(np.int64)] = _in_parts(
+        schema, after, lambda rows: model.predict_proba(design.of(rows))
+    )
     return found[:, 1] if schema.task == "binary" else found
 
 
-def _design(schema: ModelSchema, before: pa.Table, after: pa.Table) -> tuple[Floats, Floats]:
-    """Return both tables as matrices of numbers, by what is known before."""
-    one, two = (matrix(schema, table).astype(np.float64) for table in (before, after))
-    columns = []
-    for i, feature in enumerate(schema.features):
-        a, b = one[:, i], two[:, i]
-        if feature.kind == "category":
-            codes, counts = np.unique(a[~np.isnan(a)], return_counts=True)
-            columns += [
-                ((a == c) * 1.0, (b == c) * 1.0) for c in codes[np.argsort(-counts, kind="stable")][:_MOST_CATEGORIES]
-            ]
-            continue
-        there = a[~np.isnan(a)]
-        middle, spread = (float(np.median(there)), float(there.std())) if len(there) else (0.0, 0.0)
-        scaled = [(np.where(np.isnan(side), middle, side) - middle) / (spread or 1.0) for side in (a, b)]
-        columns.append((scaled[0], scaled[1]))
-    return np.column_stack([a for a, _ in columns]), np.column_stack([b for _, b in columns])
+def _in_parts(schema: ModelSchema, table: pa.Table, score: Callable[[Floats], Floats]) -> Floats:
+    """Score rows some at a time: as a linear model sees them they take many columns."""
+    parts = (table.slice(start, _ROWS) for start in range(0, max(table.num_rows, 1), _ROWS))
+    return np.concatenate([score(matrix(schema, part).astype(np.float64)) for part in parts])
+
+
+class _Design:
+    """What rows become as numbers without gaps, by what was known before.
+
+    Args:
+        schema: says which features are categories.
+        before: the rows that are known, as a matrix.
+    """
+
+    def __init__(self, schema: ModelSchema, before: Floats) -> None:
+        self._columns: list[tuple[int, Floats | None, float, float]] = []
+        for i, feature in enumerate(schema.features):
+            there = before[:, i][~np.isnan(before[:, i])]
+            if feature.kind == "category":
+                codes, counts = np.unique(there, return_counts=True)
+                self._columns.append((i, codes[np.argsort(-counts, kind="stable")][:_MOST_CATEGORIES], 0.0, 1.0))
+                continue
+            middle, spread = (float(np.median(there)), float(there.std())) if len(there) else (0.0, 0.0)
+            self._columns.append((i, None, middle, spread or 1.0))
+
+    def of(self, rows: Floats) -> Floats:
+        """Return rows with categories as columns of 0 and 1, and numbers centred and scaled."""
+        made = []
+        for i, codes, middle, spread in self._columns:
+            values = rows[:, i]
+            if codes is not None:
+                made += [(values == code) * 1.0 for code in codes]
+            else:
+                made.append((np.where(np.isnan(values), middle, values) - middle) / spread)
+        return np.column_stack(made)

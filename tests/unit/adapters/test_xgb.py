@@ -10,6 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from ratchet.adapters import linear
 from ratchet.adapters import xgb as module
 from ratchet.adapters.linear import linear_predictions
 from ratchet.adapters.xgb import XgbTrainer, _described, labels, matrix
@@ -68,6 +69,15 @@ def test_a_ridge_regression_predicts_values():
     line = [table["x"].fill_null(0.0).to_numpy() * 3 + 7 for table in (before, after)]
     before, after = (t.set_column(3, "target", pa.array(v)) for t, v in zip((before, after), line, strict=True))
     assert linear_predictions(schema("regression"), before, after) == pytest.approx(line[1], abs=0.3)
+
+
+def test_a_baseline_is_scored_part_by_part(monkeypatch):
+    """What it predicts of a row does not depend on how many rows are scored at a time."""
+    given, before, after = schema("binary", ("0", "1")), rows(500), rows(300, 1)
+    whole = linear_predictions(given, before, after)
+    monkeypatch.setattr(linear, "_ROWS", 77)
+    assert linear_predictions(given, before, after) == pytest.approx(whole, abs=1e-12)
+    assert linear_predictions(given, before, after.slice(0, 1)) == pytest.approx(whole[:1], abs=1e-12)
 
 
 @pytest.fixture(scope="module")
