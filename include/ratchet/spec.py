@@ -103,7 +103,9 @@ class Table(Record):
         needed |= set(getattr(self, "unknown_at_prediction", ()))
         both = sorted(needed & set(self.ignore))
         if both:
-            raise ValueError(f"ignore: {both[0]!r} is named elsewhere in this table, so it cannot be ignored; name it once")
+            raise ValueError(
+                f"ignore: {both[0]!r} is named elsewhere in this table, so it cannot be ignored; name it once"
+            )
         return self
 
     @field_validator("uri")

@@ -22,7 +22,9 @@ class ExpectationResult(Record):
     unexpected_percent: float | None = None  # 0 to 100
     error: str | None = None  # the expectation raised; it neither passed nor failed
     vacuous: bool = False  # it met no value at all, so its success says nothing
-    rowwise: bool = False  # critical, and failed for single rows, of which each can be named (``Validator.broken_rows``)
+    rowwise: bool = (
+        False  # critical, and failed for single rows, of which each can be named (``Validator.broken_rows``)
+    )
 
     def __str__(self) -> str:
         """Say in one line what failed and where."""
