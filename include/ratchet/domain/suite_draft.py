@@ -189,10 +189,11 @@ def _text(column: str, filled: Sequence[ColumnFigures], severity: str) -> list[E
 
 
 def _moves(filled: Sequence[ColumnFigures]) -> bool:
-    """Say whether a column goes one way with time, as ids and numbers of days do: then its past bounds nothing."""
+    """Say whether a column goes one way with time, as ids and numbers of days and months do: then its past bounds nothing."""
     means = [_known(f.mean) for f in filled]
     steps = [(b > a) - (b < a) for a, b in pairwise(means)]
-    return len(steps) >= MIN_PARTITIONS - 1 and abs(sum(steps)) >= _ONE_WAY * len(steps)
+    mostly = len(steps) >= MIN_PARTITIONS - 1 and abs(sum(steps)) >= _ONE_WAY * len(steps)
+    return mostly or (any(steps) and len({step for step in steps if step}) == 1)  # one way, if only now and then
 
 
 def _around(figures: Sequence[float], *, floor: bool = False) -> tuple[float, float]:
