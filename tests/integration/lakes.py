@@ -359,9 +359,8 @@ class Lake:
         """Remove all versions of an object: the server lists some keys so that no client can read the list."""
         found = self.source.client.list_object_versions(Bucket=self.source.bucket, Prefix=key)
         for version in (*found.get("Versions", ()), *found.get("DeleteMarkers", ())):
-            self.source.client.delete_object(
-                Bucket=self.source.bucket, Key=version["Key"], VersionId=version["VersionId"]
-            )
+            if version["Key"] == key:
+                self.source.client.delete_object(Bucket=self.source.bucket, Key=key, VersionId=version["VersionId"])
 
 
 class Lakes:

@@ -122,6 +122,7 @@ def test_manifest_that_names_other_bytes_is_rejected(lake: Lake) -> None:
         b"",
         b"{",
         b"[]",
+        b'{"files": []}',
         b'{"files": [{"size": 3}]}',
         b'{"files": [{"name": "../dt=2024-03-04/part.parquet", "size": 1}]}',
         b'{"files": [{"name": "/etc/passwd", "size": 1}]}',
