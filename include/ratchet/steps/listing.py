@@ -23,7 +23,8 @@ ENDINGS = {
     "csv": (".csv", ".csv.gz"),
     "jsonl": (".jsonl", ".ndjson", ".json", ".jsonl.gz", ".ndjson.gz", ".json.gz"),
 }
-_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
+# Control characters, line separators, and what turns the direction of writing: a terminal would show another key.
+_UNSEEN = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\u200e\u200f\u202a-\u202e\u2066-\u2069]")
 _PARTS = {"{yyyy}": ("y", 4), "{mm}": ("m", 2), "{dd}": ("d", 2)}
 
 
@@ -93,15 +94,13 @@ def _sort(made: Listed, found: _Found, stored: StoredObject, key: str, below: in
     table, file = made.table, key.rpartition("/")[2]
     if _is_control(made, found, stored, key, below):
         return
+    if file.lower().endswith(ENDINGS[table.format]) and not file.startswith(("_", ".")):
+        _refuse_hostile(stored, key, below)
     if not file or file.startswith(("_", ".")) or any(_is_hidden(folder) for folder in key[below:].split("/")[:-1]):
         return  # folder markers, temporary files and what writers leave beside their data
     if not file.lower().endswith(ENDINGS[table.format]):
         found.other.append(stored.uri)
         return
-    if _CONTROL.search(key) or ".." in key.split("/"):
-        raise DataRejected(
-            "bad_key", f"object {stored.uri!r} has a key with control characters or '..'; rename or remove it"
-        )
     day, folder = None, stored.uri[: len(stored.uri) - len(file)]
     if isinstance(table.partition, ByPath):
         place = match(table.partition.pattern, key[below:])
@@ -112,6 +111,19 @@ def _sort(made: Listed, found: _Found, stored: StoredObject, key: str, below: in
     found.matched += 1
     if day is None or day in made.span:
         found.landings.setdefault((folder, day), []).append(stored)
+
+
+def _refuse_hostile(stored: StoredObject, key: str, below: int) -> None:
+    """Refuse a key by which data could be shown as, or copied to, another place than it lies in.
+
+    Raises:
+        DataRejected: ``bad_key``.
+    """
+    if _UNSEEN.search(key) or {"", ".", ".."} & set(key[below:].split("/")):
+        raise DataRejected(
+            "bad_key",
+            f"object {stored.uri!r} has a key with control characters, '//', '.' or '..'; rename or remove it",
+        )
 
 
 def _is_hidden(folder: str) -> bool:

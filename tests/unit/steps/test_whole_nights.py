@@ -476,12 +476,16 @@ def test_a_side_table_that_is_missing_rejects_the_night(tmp_path):
     "key",
     [
         "s3://lake/rows/dt=2024-03-08/../../x.parquet",
+        "s3://lake/rows/../dt=2024-03-08/x.parquet",
+        "s3://lake/rows//dt=2024-03-08/x.parquet",
+        "s3://lake/rows/dt=2024-03-08/./x.parquet",
         "s3://lake/rows/dt=2024-03-08/a\n.parquet",
+        "s3://lake/rows/dt=2024-03-08/a\u202e.parquet",
         "s3://lake/rows/dt=2024-02-30/a.parquet",
     ],
 )
 def test_a_key_that_cannot_be_meant_is_rejected(world, key):
-    """Keys that climb, hold control characters or name a day that does not exist reject the night."""
+    """Keys that climb, hide what they are or name a day that does not exist reject the night."""
     world.store.put(key, partition(NIGHT))
     rejected(world, "bad_key", "rename or remove it")
 
