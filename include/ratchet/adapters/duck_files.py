@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 MAX_EXPANDED = 8 << 30  # bytes that one source file may expand to
 _LINE = 4 << 20  # bytes of one row
-_ROWS = 65_536  # that are verified at a time
+_ROWS = 4_096  # that are verified at a time: each may hold a long text that the file has only once
 _CHUNK = 1 << 20
 _SHOWN = 5  # rows that a message names
 _TAKEN = {
@@ -125,7 +125,10 @@ def verify_parquet(path: Path, key: str) -> None:
             encoded = sum(group.total_byte_size for group in groups)
             _bounded(max(encoded, file.metadata.num_rows * _width(file.schema_arrow)), key)
             _distinct(file.schema_arrow.names, key)
+            expanded = 0
             for batch in file.iter_batches(_ROWS):  # some writers put millions of rows into one group
+                expanded += batch.nbytes
+                _bounded(expanded, key)
                 batch.validate(full=True)
             if file.metadata.num_rows == 0:
                 raise DataRejected("empty", f"{key} has no rows")
