@@ -59,7 +59,11 @@ def given(params, **values):
         ("overrides", {"windw.days": 4}, "does not match '^(evaluation[.]slices|"),
         ("overrides", {"window.days": "many"}, "'many' is not of type 'integer'"),
         ("overrides", {"window.days": 1}, "1 is less than the minimum of 3"),
-        ("overrides", {"validation.on_critical": "ignore"}, "is not one of ['quarantine', 'reject']"),
+        (
+            "overrides",
+            {"validation.on_critical": "ignore"},
+            "is not one of ['quarantine', 'quarantine_partition', 'reject']",
+        ),
         ("overrides", {"gates": []}, "'gates' does not match"),
         ("overrides", {"approval.when": []}, "does not match"),
         ("overrides", {"target.sql": "read_text('/etc/hostname')"}, "does not match"),

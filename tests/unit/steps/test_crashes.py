@@ -16,6 +16,7 @@ NEXT = NIGHT + timedelta(days=1)
 
 def moments(world, cutoff):
     """Return the numbers of a night's writes before which the process is to die: of many of a kind in a row the first and last."""
+    world.copy(world.folder / "warm").night(cutoff)  # its cache is shared: from now on all worlds make the same writes
     rehearsal = world.copy(world.folder / "rehearsal")
     rehearsal.arm(Tripwire())
     assert rehearsal.night(cutoff).outcome == "promoted"

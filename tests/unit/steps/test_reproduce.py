@@ -19,7 +19,7 @@ def test_a_version_is_built_again_elsewhere(reigning):
     reigning.land(NEXT)
     reigning.night(NEXT)
     before = dict(reigning.store.contents())
-    found = reproduce(reigning.machine("elsewhere"), "small", 1)
+    found = reproduce(reigning.machine("with-an-empty-cache"), "small", 1)
     assert found.identical
     assert found.recorded == reigning.registry.versions("small")[-1].artifact_digest
     assert all(found.files.values())
@@ -60,7 +60,7 @@ def test_data_that_is_gone_is_said(reigning):
     """A pinned object that was deleted cannot be read from another version."""
     reigning.store.lose(reigning.uri(NIGHT))
     with pytest.raises(DataRejected, match="snapshot_gone"):
-        reproduce(reigning.machine("elsewhere"), "small", 1)
+        reproduce(reigning.machine("where-nothing-is-cached"), "small", 1)
 
 
 def test_a_tampered_artifact_is_not_compared(reigning):
