@@ -57,8 +57,12 @@ def fitted(ctx: Context, frame: FeatureFrame, days: Windows) -> Fit:
     spec = ctx.pipeline.spec
     rows = frame.count(days.fit)
     if rows < spec.window.min_rows:
+        without = (
+            f"; of {frame.landed} rows in the window {frame.unlabelled} have no label: target.sql is NULL for them"
+        )
         raise NightSkipped(
-            "too_few_rows", f"{rows} labelled rows in {days.fit}, window.min_rows is {spec.window.min_rows}"
+            "too_few_rows",
+            f"{rows} labelled rows in {days.fit}, window.min_rows is {spec.window.min_rows}{without if frame.unlabelled else ''}",
         )
     ctx.say(f"fitting on {rows} rows of {days.fit}, watching {days.stop}")
     return ctx.services.trainer.fit(frame, days, _plan(ctx), frames.feature_query(ctx, ctx.pipeline.sql))

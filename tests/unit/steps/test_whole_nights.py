@@ -114,6 +114,14 @@ def test_too_few_rows_are_skipped(world):
     night = world.night(pipeline=world.pipeline(window__min_rows=1000))
     assert night.outcome == "skipped"
     assert "too_few_rows: 120 labelled rows" in night.reasons[0]
+    assert "have no label" not in night.reasons[0]
+
+
+def test_rows_without_labels_are_counted_where_too_few_are_left(world):
+    """Where nothing has a label yet, the night says that it is labels that are missing, not rows."""
+    night = world.night(pipeline=world.pipeline(target__sql="CASE WHEN id < 0 THEN y END"))
+    assert night.outcome == "skipped"
+    assert "of 320 rows in the window 320 have no label" in night.reasons[0]
 
 
 def test_days_without_labels_are_skipped(tmp_path):
