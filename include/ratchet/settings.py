@@ -40,8 +40,8 @@ def settings(environment: Mapping[str, str] | None = None) -> Settings:
 
     Args:
         environment: by default the process's own; ``RATCHET_S3_ENDPOINT``, ``RATCHET_BUCKET``, ``MLFLOW_TRACKING_URI``,
-            ``RATCHET_CACHE``, ``RATCHET_MEMORY_GIB``, ``RATCHET_SIGNING_KEY`` (with ``RATCHET_SIGNING_KEY_PASSWORD``),
-            ``RATCHET_TRUSTED_KEYS`` and ``RATCHET_ALERT_URL`` are read.
+            ``RATCHET_CACHE``, ``RATCHET_CACHE_GIB``, ``RATCHET_MEMORY_GIB``, ``RATCHET_S3_ETAGS``, ``RATCHET_SIGNING_KEY`` (with
+            ``RATCHET_SIGNING_KEY_PASSWORD``), ``RATCHET_TRUSTED_KEYS`` and ``RATCHET_ALERT_URL`` are read.
 
     Raises:
         SettingsInvalid: an address is none, or the memory no number.

@@ -39,7 +39,15 @@ _INHERITED = (
     "SSL_CERT_FILE",
 )
 # What nights are told by whoever starts them; the store and MLflow need none of it.
-_NIGHTS = ("RATCHET_ALERT_URL", "RATCHET_SIGNING_KEY", "RATCHET_SIGNING_KEY_PASSWORD", "RATCHET_TRUSTED_KEYS")
+_NIGHTS = (
+    "RATCHET_ALERT_URL",
+    "RATCHET_CACHE_GIB",
+    "RATCHET_MEMORY_GIB",
+    "RATCHET_S3_ETAGS",
+    "RATCHET_SIGNING_KEY",
+    "RATCHET_SIGNING_KEY_PASSWORD",
+    "RATCHET_TRUSTED_KEYS",
+)
 
 
 def closure(groups: Iterable[str]) -> tuple[str, ...]:

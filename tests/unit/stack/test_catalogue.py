@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
+import yaml
 
 from ratchet.errors import UsageError
+from ratchet.settings import settings
 from ratchet.stack import catalogue
 from ratchet.stack.folder import Folder, Plan, Secrets
 from ratchet.stack.ports import DOORS
@@ -95,3 +99,20 @@ def test_a_missing_s3_server_is_said_with_what_to_do(tmp_path, monkeypatch):
     monkeypatch.delenv("RATCHET_MINISTACK", raising=False)
     with pytest.raises(UsageError, match="make setup"):
         catalogue.ministack(tmp_path)
+
+
+def test_every_setting_of_a_night_reaches_it():
+    """Whatever the settings read beside the services' own addresses is handed to the nights, by `ratchet up` and in containers."""
+    asked = set()
+
+    class Asked(dict):
+        def get(self, name, default=None):
+            asked.add(name)
+            return default
+
+    settings(Asked())
+    ours = {name for name in asked if name.startswith("RATCHET_")}
+    ours -= {"RATCHET_S3_ENDPOINT", "RATCHET_BUCKET", "RATCHET_CACHE"}  # the stack's own
+    assert ours == set(catalogue._NIGHTS)
+    compose = yaml.safe_load((Path(__file__).parents[3] / "docker-compose.yaml").read_text())
+    assert ours <= set(compose["x-airflow"]["environment"])
