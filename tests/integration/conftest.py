@@ -11,11 +11,14 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from integration.lakes import Lake, Lakes
 from ratchet.adapters.mlflow import MlflowRegistry
 from ratchet.adapters.s3 import S3Store
 from ratchet.cli import main
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from ratchet.stack import Embedded
 
 HOMES = Path(__file__).parents[1] / "samples"
@@ -72,3 +75,22 @@ def world(stack: Embedded, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -
     bucket, cache = f"test-{uuid.uuid4().hex[:20]}", tmp_path / "cache"
     environment = {**stack.environment, "RATCHET_BUCKET": bucket, "RATCHET_CACHE": str(cache)}
     return World(environment, S3Store(stack.environment["RATCHET_S3_ENDPOINT"], bucket, cache), capsys)
+
+
+@pytest.fixture(scope="module")
+def lakes(stack: Embedded, tmp_path_factory: pytest.TempPathFactory) -> Lakes:
+    """One lake for each way of writing files."""
+    return Lakes(stack, tmp_path_factory.mktemp)
+
+
+@pytest.fixture
+def broken(lakes: Lakes) -> Iterator[Lakes]:
+    """The lakes, put back to rights after the test."""
+    yield lakes
+    lakes.restore()
+
+
+@pytest.fixture
+def lake(broken: Lakes) -> Lake:
+    """The lake of Parquet files."""
+    return broken["parquet"]

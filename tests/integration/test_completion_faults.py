@@ -3,38 +3,14 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 
-from integration.lakes import CHAMPION, DAY, FIRST, TONIGHT, Lake, Lakes, rejected, unharmed
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from ratchet.stack import Embedded
+from integration.lakes import CHAMPION, DAY, FIRST, TONIGHT, Lake, rejected, unharmed
 
 MARKER = "source.completion={by: marker}"
 MANIFEST = "source.completion={by: manifest}"
-
-
-@pytest.fixture(scope="module")
-def lakes(stack: Embedded, tmp_path_factory: pytest.TempPathFactory) -> Lakes:
-    """One lake for each way of writing files."""
-    return Lakes(stack, tmp_path_factory.mktemp)
-
-
-@pytest.fixture
-def broken(lakes: Lakes) -> Iterator[Lakes]:
-    """The lakes, put back to rights after the test."""
-    yield lakes
-    lakes.restore()
-
-
-@pytest.fixture
-def lake(broken: Lakes) -> Lake:
-    """The lake of Parquet files."""
-    return broken["parquet"]
 
 
 # Partition without its completion marker, or still being written.

@@ -32,7 +32,7 @@ from integration.lakes import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
     from datetime import date
 
     from ratchet.stack import Embedded
@@ -40,25 +40,6 @@ if TYPE_CHECKING:
 EARLY = FIRST + DAY  # the first day of tonight's window
 MIDDLE = FIRST + 9 * DAY
 MIDNIGHT = datetime.combine(TONIGHT, time())
-
-
-@pytest.fixture(scope="module")
-def lakes(stack: Embedded, tmp_path_factory: pytest.TempPathFactory) -> Lakes:
-    """One lake for each way of writing files."""
-    return Lakes(stack, tmp_path_factory.mktemp)
-
-
-@pytest.fixture
-def broken(lakes: Lakes) -> Iterator[Lakes]:
-    """The lakes, put back to rights after the test."""
-    yield lakes
-    lakes.restore()
-
-
-@pytest.fixture
-def lake(broken: Lakes) -> Lake:
-    """The lake of Parquet files."""
-    return broken["parquet"]
 
 
 # Rows with too many or too few fields; wrong encoding; undeclared null tokens.

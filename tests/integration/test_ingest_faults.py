@@ -36,25 +36,6 @@ if TYPE_CHECKING:
     from ratchet.stack import Embedded
 
 
-@pytest.fixture(scope="module")
-def lakes(stack: Embedded, tmp_path_factory: pytest.TempPathFactory) -> Lakes:
-    """One lake for each way of writing files."""
-    return Lakes(stack, tmp_path_factory.mktemp)
-
-
-@pytest.fixture
-def broken(lakes: Lakes) -> Iterator[Lakes]:
-    """The lakes, put back to rights after the test."""
-    yield lakes
-    lakes.restore()
-
-
-@pytest.fixture
-def lake(broken: Lakes) -> Lake:
-    """The lake of Parquet files."""
-    return broken["parquet"]
-
-
 @pytest.fixture
 def proxy(stack: Embedded) -> Iterator[Proxy]:
     """A proxy before the object store."""

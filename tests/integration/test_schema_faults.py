@@ -12,32 +12,12 @@ import pytest
 from integration.lakes import DAY, FIRST, ROWS, TONIGHT, Lake, Lakes, csv, parquet, rejected, set_aside, table, unharmed
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
     from datetime import date
 
-    from ratchet.stack import Embedded
 
 EARLY = FIRST + DAY  # the first day of tonight's window
 MIDDLE = FIRST + 9 * DAY
-
-
-@pytest.fixture(scope="module")
-def lakes(stack: Embedded, tmp_path_factory: pytest.TempPathFactory) -> Lakes:
-    """One lake for each way of writing files."""
-    return Lakes(stack, tmp_path_factory.mktemp)
-
-
-@pytest.fixture
-def broken(lakes: Lakes) -> Iterator[Lakes]:
-    """The lakes, put back to rights after the test."""
-    yield lakes
-    lakes.restore()
-
-
-@pytest.fixture
-def lake(broken: Lakes) -> Lake:
-    """The lake of Parquet files."""
-    return broken["parquet"]
 
 
 # A column's type changes in one partition; a column is missing, extra, duplicated or renamed.

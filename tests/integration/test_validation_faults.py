@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pyarrow as pa
 import pytest
@@ -31,31 +31,7 @@ from ratchet.spec import load_pipeline
 from ratchet.steps.night import run_night
 from ratchet.wiring import services
 
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from ratchet.stack import Embedded
-
 QUARANTINE = "validation.on_critical=quarantine"
-
-
-@pytest.fixture(scope="module")
-def lakes(stack: Embedded, tmp_path_factory: pytest.TempPathFactory) -> Lakes:
-    """One lake for each way of writing files."""
-    return Lakes(stack, tmp_path_factory.mktemp)
-
-
-@pytest.fixture
-def broken(lakes: Lakes) -> Iterator[Lakes]:
-    """The lakes, put back to rights after the test."""
-    yield lakes
-    lakes.restore()
-
-
-@pytest.fixture
-def lake(broken: Lakes) -> Lake:
-    """The lake of Parquet files."""
-    return broken["parquet"]
 
 
 # Empty suite, no rows, all-NULL column, a row condition that matches nothing.

@@ -53,11 +53,6 @@ class ValidationReport(Record):
     document: dict[str, Any]  # the backend's own result, for Data Docs
 
     @property
-    def critical(self) -> tuple[ExpectationResult, ...]:
-        """Critical expectations that failed or could not be checked."""
-        return tuple(r for r in self.results if r.severity == "critical" and (not r.success or r.error))
-
-    @property
     def warnings(self) -> tuple[ExpectationResult, ...]:
         """Other expectations that failed."""
         return tuple(r for r in self.results if r.severity != "critical" and not r.success)

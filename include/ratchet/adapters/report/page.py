@@ -53,7 +53,7 @@ class HtmlReporter:
                 checks=view.checks(night, pipeline),
                 compared=view.compared(night),
                 slices=view.slices(night, pipeline),
-                accounting=view.accounting(night, pipeline),
+                accounting=view.accounting(night),
                 timeline=view.timeline(night),
                 importance=importance,
                 paired=tuple(history.paired_days(night, pipeline)),

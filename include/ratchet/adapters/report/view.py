@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from ratchet.domain.gates import METRICS, BoundGate
 from ratchet.domain.night import STEPS
-from ratchet.spec import ByPath
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -147,44 +146,22 @@ _ACCOUNT = {
 }
 
 
-def accounting(night: Night, pipeline: Pipeline) -> tuple[Part, ...]:
+def accounting(night: Night) -> tuple[Part, ...]:
     """Split the landed rows by what became of them; the parts add up to what has landed, as far as the night came."""
     if not night.snapshot:
         return ()
     if night.train and night.train.account:
         sizes = night.train.account.parts
-        found = (Part(name, style, sizes[part], said) for part, (name, style, said) in _ACCOUNT.items())
-        return tuple(part for part in found if part.size)
-    landed, validated = night.snapshot.rows, night.validate_
-    left_out = (
-        [q.rows for q in validated.quarantined] + [q.rows for q in validated.quarantined_rows] if validated else []
-    )
-    quarantined = sum(left_out)
-    parts = [Part("in quarantine", "bad", quarantined, "broke a critical expectation")]
-    if night.train:  # a record from before there was an account of every row
-        out = night.train.unlabelled + night.train.dropped
-        held = night.evaluate.rows if night.evaluate else 0
-        rest = landed - quarantined - out - night.train.rows - held
-        watched = (
-            "early stopping"
-            if isinstance(pipeline.spec.source.partition, ByPath)
-            else "early stopping, outside the window"
-        )
-        if not night.evaluate:
-            watched += ", hold-out"
-        parts = [
-            Part("fitted on", "fit", night.train.rows, "the trees were grown on these"),
-            Part(watched, "watch", rest, "days after those fitted on"),
-            Part("hold-out", "hold", held, "never fitted on; both models are compared here"),
-            Part("unlabelled", "other", night.train.unlabelled, "the target is NULL"),
-            Part("dropped", "dim", night.train.dropped, "the features query left them out"),
-            *parts,
-        ]
+        parts = [Part(name, style, sizes[part], said) for part, (name, style, said) in _ACCOUNT.items()]
     elif night.validate_:
-        parts = [Part("validated", "fit", landed - quarantined, "the night ended before they were used"), *parts]
+        left_out = night.snapshot.rows - night.validate_.rows
+        parts = [
+            Part("validated", "fit", night.validate_.rows, "the night ended before they were used"),
+            Part("in quarantine", "bad", left_out, "broke a critical expectation"),
+        ]
     else:
-        parts = [Part("landed", "fit", landed, "the night ended before they were validated")]
-    return tuple(part for part in parts if part.size > 0)
+        parts = [Part("landed", "fit", night.snapshot.rows, "the night ended before they were validated")]
+    return tuple(part for part in parts if part.size)
 
 
 def timeline(night: Night) -> tuple[tuple[str, float | None, bool], ...]:
