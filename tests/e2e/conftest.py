@@ -1,4 +1,4 @@
-"""One whole stack for every test here: flights up to a day whose file is broken, and a second pipeline that asks for people."""
+"""One whole stack for every test here: flights up to a day whose file is broken, a pipeline that asks for people, one that waits."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from running import GUARDED, LAST, NIGHTLY, Airflow
+from running import GUARDED, LAST, NIGHTLY, PATIENT, Airflow
 
 from ratchet import stack
 from ratchet.demo import feed
@@ -27,6 +27,16 @@ ASKS_PEOPLE = {
     "override": {"allowed": ["op"]},
 }
 
+# The same flights again; a night waits half an hour at most for the marker of each day.
+WAITS = {
+    "name": PATIENT,
+    "schedule": None,
+    "window": {"days": 10, "holdout_days": 2, "stop_days": 2, "min_partitions": 5, "min_rows": 1000},
+    "gates": [{"kind": "bound", "metric": "auc", "at_least": 0.5}],
+    "approval": {},
+    "override": {},
+}
+
 
 @pytest.fixture(scope="session")
 def airflow(tmp_path_factory):
@@ -42,7 +52,7 @@ def airflow(tmp_path_factory):
         found = Airflow(running)
         feed.land(found.store, through=LAST)
         found.store.put(f"s3://lake/flights/dt={LAST}/flights.parquet", b"PAR1 this is no Parquet", "")
-        for dag in (NIGHTLY, GUARDED):
+        for dag in (NIGHTLY, GUARDED, PATIENT):
             found.api.wait_for_dag(dag)
             found.api.unpause(dag)
         yield found
@@ -54,10 +64,13 @@ def _home(folder):
     spec = yaml.safe_load((folder / "pipelines" / f"{NIGHTLY}.yaml").read_text())
     spec["training"]["rounds"] = 10
     (folder / "pipelines" / f"{GUARDED}.yaml").write_text(yaml.safe_dump(spec | ASKS_PEOPLE))
+    spec["source"]["completion"] = {"by": "marker", "wait_hours": 0.5}
+    (folder / "pipelines" / f"{PATIENT}.yaml").write_text(yaml.safe_dump(spec | WAITS))
     return folder
 
 
 def _dags(folder):
     shutil.copytree(ROOT / "dags", folder, ignore=shutil.ignore_patterns("__pycache__"))
-    (folder / f"{GUARDED}.py").write_text((folder / f"{NIGHTLY}.py").read_text().replace(NIGHTLY, GUARDED))
+    for name in (GUARDED, PATIENT):
+        (folder / f"{name}.py").write_text((folder / f"{NIGHTLY}.py").read_text().replace(NIGHTLY, name))
     return folder

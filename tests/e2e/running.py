@@ -13,7 +13,7 @@ from ratchet import wiring
 from ratchet.airflow_api import AirflowApi
 from ratchet.settings import settings
 
-NIGHTLY, GUARDED = "flight_delay", "guarded"
+NIGHTLY, GUARDED, PATIENT = "flight_delay", "guarded", "patient"
 LAST = date(2013, 4, 12)  # a day whose file is broken
 
 
