@@ -228,7 +228,7 @@ def test_a_process_that_is_killed_leaves_what_the_next_goes_on_from(s3, s3_proxy
     found = listed(unversioned, "k")[0]
     s3_proxy.fault = first("stall")
     process = fetching(s3_proxy.address, unversioned, [found])
-    until(lambda: any(path.suffix == ".notes" for path in (unversioned.cache / "parts").glob("*")))
+    until(lambda: any(path.read_text().endswith("\n") for path in (unversioned.cache / "parts").glob("*.notes")))
     process.kill()
     process.communicate()
     (part,) = (path for path in (unversioned.cache / "parts").iterdir() if path.suffix != ".notes")
@@ -406,7 +406,7 @@ def test_a_process_that_has_stopped_in_the_middle_of_a_pull_is_not_waited_for(s3
     found = listed(behind, "k")[0]
     s3_proxy.fault = first("stall")
     stopped = fetching(s3_proxy.address, behind, [found])
-    until(lambda: any(path.suffix == ".notes" for path in (behind.cache / "parts").glob("*")))
+    until(lambda: any(path.read_text().endswith("\n") for path in (behind.cache / "parts").glob("*.notes")))
     stopped.send_signal(signal.SIGSTOP)
     ((path, _),) = behind.fetch([(found, None)])
     assert path.read_bytes() == LARGE

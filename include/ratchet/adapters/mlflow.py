@@ -138,7 +138,7 @@ class MlflowRegistry:
             }
             inputs.append(DatasetInput(_dataset(used), [InputTag(name, value) for name, value in tags.items()]))
         with _translated(f"logging the datasets of run {run_id}"):
-            self.client.log_inputs(run_id, inputs)
+            _set(lambda: self.client.log_inputs(run_id, inputs))
 
     def log_model(self, run_id: str, files: ModelFiles) -> None:
         """See ``ports.Registry.log_model``."""
@@ -451,7 +451,7 @@ def _described(run_id: str) -> dict[str, bytes]:
 
 
 def _set(ask: Callable[[], object]) -> None:
-    """Set a name to a value; of two processes that set a new name at once, MLflow's database tells one that it exists."""
+    """Ask again where two processes have named a new thing at once: MLflow's database tells one of them that it exists."""
     from mlflow.exceptions import MlflowException
 
     for tries in range(1, _SET_TRIES + 1):
