@@ -6,7 +6,7 @@ import mmap
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import date
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from pydantic import Field
 
@@ -290,6 +290,12 @@ class TrainingPlan(Record):
     seed: int
     threads: int
     device: str
+    quantiles: tuple[float, ...] = ()  # of a quantile task
+    engine: str = "local"  # or dask
+    memory_gib: float | None = None  # for the matrices; beyond it they lie on disk
+    class_weights: Mapping[str, float] | Literal["balanced"] | None = None
+    half_life_days: float | None = None  # a row so many days before the newest counts half
+    monotone: Mapping[str, Literal["increasing", "decreasing"]] = {}
 
 
 class Fit(Record):

@@ -30,9 +30,9 @@ from ratchet.domain.gates import (
     SliceGapGate,
     SlicesGate,
 )
-from ratchet.domain.models import Task
 from ratchet.domain.records import Record, digest
 from ratchet.domain.snapshots import SourceFormat
+from ratchet.domain.training_rules import Evaluation, Segments, Target, Training
 from ratchet.domain.windows import Span, Windows, windows
 from ratchet.errors import PipelineUnknown, Problem, SpecInvalid
 from ratchet.wording import problems, read_yaml
@@ -187,49 +187,6 @@ class Window(Record):
         return self
 
 
-class Target(Record):
-    """What is predicted."""
-
-    task: Task = Field(description="binary, multiclass or regression.")
-    sql: str = Field(
-        min_length=1,
-        description="SQL expression over all columns of the source; NULL where a row has no label.",
-        examples=["arr_delay >= 15"],
-    )
-
-
-class Training(Record):
-    """How the booster is fitted."""
-
-    rounds: StrictInt = Field(500, ge=1, description="The most boosting rounds.")
-    early_stopping_rounds: StrictInt = Field(
-        30, ge=1, description="Stop after so many rounds without a better score on the stop days."
-    )
-    seed: StrictInt = Field(0, ge=0, description="Seed of everything random in the fit.")
-    threads: StrictInt | None = Field(
-        None, ge=1, description="Threads of the fit, part of the recipe because sums are rounded by them; by default 2."
-    )
-    device: Literal["cpu", "cuda"] = Field("cpu", description="Where to fit.")
-    params: dict[str, Any] = Field({}, description="XGBoost's own parameters: max_depth, eta, subsample …")
-
-    @field_validator("params")
-    @classmethod
-    def _ours(cls, value: dict[str, Any]) -> dict[str, Any]:
-        ours = {
-            "seed": "training.seed",
-            "nthread": "training.threads",
-            "n_jobs": "training.threads",
-            "device": "training.device",
-            "objective": "target.task",
-            "num_class": "target.task",
-            "random_state": "training.seed",
-        }
-        for key in value:
-            if key in ours:
-                raise ValueError(f"{key} is set by {ours[key]}")
-        return value
-
-
 class League(Record):
     """Who scores each new day in shadow, beside the champion."""
 
@@ -239,12 +196,6 @@ class League(Record):
         le=30,
         description="How many of the last challengers score each new day; those made while its labels were awaited come on top.",
     )
-
-
-class Evaluation(Record):
-    """What is looked at beyond the whole hold-out."""
-
-    slices: tuple[str, ...] = Field((), description="Feature columns by whose values metrics are also given.")
 
 
 ApprovalWhen = Literal["always", "bootstrap", "override", "small_gain", "slice_worse"]
@@ -359,6 +310,7 @@ class PipelineSpec(Record):
     )
     target: Target = Field(description="What is predicted.")
     training: Training = Field(Training(), description="How the booster is fitted.")
+    segments: Segments | None = Field(None, description="One model per value of a column, beside the one for all rows.")
     league: League = Field(League(), description="Who scores each new day in shadow.")
     evaluation: Evaluation = Field(Evaluation(), description="What is looked at beyond the whole hold-out.")
     gates: tuple[Gate, ...] = Field(min_length=1, description="What a challenger must pass; all of them must.")
@@ -473,6 +425,7 @@ _DECIDES_NOTHING = {
     "retention",
 }
 _DECIDES_MODEL = {"source", "window", "validation", "target", "training"}
+_FINDS_PARAMETERS = {"tuning", "memory_gib"}  # what it finds decides the model, not how, nor where its matrices lay
 
 
 class Pipeline(Record):
@@ -496,7 +449,9 @@ class Pipeline(Record):
     @property
     def recipe(self) -> str:
         """The sha256 of what decides the model, apart from the data and the code: two nights of one recipe differ by these only."""
-        content = self.spec.model_dump(mode="json", include=_DECIDES_MODEL, exclude={"validation": {"window"}})
+        content = self.spec.model_dump(
+            mode="json", include=_DECIDES_MODEL, exclude={"validation": {"window"}, "training": _FINDS_PARAMETERS}
+        )
         return digest({"spec": content, "suite": self.suite, "sql": self.sql})
 
     @property

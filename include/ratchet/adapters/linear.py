@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ratchet.adapters.xgb import labels, matrix
+from ratchet.adapters.matrix import labels, matrix
 
 if TYPE_CHECKING:
     from collections.abc import Callable

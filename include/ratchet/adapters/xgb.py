@@ -1,8 +1,4 @@
-"""XGBoost: from a feature frame to a booster, and from rows to scores.
-
-Categories are coded here and nowhere else: by their place in the sorted list of values met in training, which travels in
-``schema.json``. A value that training never met counts as missing, in training, evaluation and serving alike.
-"""
+"""XGBoost: from a feature frame to a booster, and from rows to scores."""
 
 from __future__ import annotations
 
@@ -15,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ratchet.domain.models import Feature, ModelFiles, ModelSchema
+from ratchet.adapters.matrix import ROWS, classes_of, described, features_of, known_as, labels, matrix
+from ratchet.domain.models import ModelFiles, ModelSchema
 from ratchet.domain.windows import Span
 from ratchet.errors import DataRejected, Problem, SpecInvalid
 from ratchet.ports import Fit, Tried
@@ -30,8 +27,6 @@ if TYPE_CHECKING:
     from ratchet.domain.windows import Windows
     from ratchet.ports import FeatureFrame, FeatureQuery, Floats, TrainingPlan
 
-RESERVED = ("row_id", "dt", "target")
-_ROWS = 250_000  # that are turned into a matrix at a time
 _EVAL_METRIC: dict[Task, str] = {"binary": "logloss", "multiclass": "mlogloss", "regression": "rmse"}
 _OBJECTIVE: dict[Task, str] = {
     "binary": "binary:logistic",
@@ -55,8 +50,8 @@ class XgbTrainer:
                     "empty",
                     f"no labelled row in the {name} days {span}; widen the window or land the missing partitions",
                 )
-        classes = _classes(plan.task, fit)
-        features = _features(frame, grown)
+        classes = classes_of(plan.task, fit)
+        features = features_of(frame, grown)
         schema = ModelSchema(
             task=plan.task,
             features=features,
@@ -111,7 +106,7 @@ class XgbTrainer:
                 schema_=schema.model_copy(update={"best_iteration": best}),
             ),
             curves={name: tuple(values) for name, values in curves["stop"].items()},
-            importance={f.name: gain.get(_known_as(f.name), 0.0) / total for f in features},
+            importance={f.name: gain.get(known_as(f.name), 0.0) / total for f in features},
             rows=fit.num_rows,
         )
 
@@ -158,10 +153,8 @@ def predict(booster: bytes, schema: ModelSchema, table: pa.Table) -> Floats:
     model.load_model(bytearray(booster))
     if table.num_rows == 0:
         return np.zeros((0, len(schema.classes)) if schema.task == "multiclass" else 0)
-    parts = (table.slice(start, _ROWS) for start in range(0, table.num_rows, _ROWS))
-    found = [
-        model.predict(xgb.DMatrix(matrix(schema, part), **_described(schema))).astype(np.float64) for part in parts
-    ]
+    parts = (table.slice(start, ROWS) for start in range(0, table.num_rows, ROWS))
+    found = [model.predict(xgb.DMatrix(matrix(schema, part), **described(schema))).astype(np.float64) for part in parts]
     return np.concatenate(found)
 
 
@@ -172,7 +165,7 @@ def _quantiles(schema: ModelSchema, frame: FeatureFrame, days: Span, like: Any =
     """
     import xgboost as xgb
 
-    names = {key: value for key, value in _described(schema).items() if key != "enable_categorical"}
+    names = {key: value for key, value in described(schema).items() if key != "enable_categorical"}
 
     class Batches(xgb.DataIter):  # type: ignore[misc]  # XGBoost is untyped
         """XGBoost goes over the rows several times."""
@@ -182,7 +175,7 @@ def _quantiles(schema: ModelSchema, frame: FeatureFrame, days: Span, like: Any =
             super().__init__(release_data=True)
 
         def reset(self) -> None:
-            self._left = frame.batches(days.first, days.last, _ROWS)
+            self._left = frame.batches(days.first, days.last, ROWS)
 
         def next(self, input_data: Any) -> bool:
             for batch in self._left:
@@ -196,47 +189,6 @@ def _quantiles(schema: ModelSchema, frame: FeatureFrame, days: Span, like: Any =
     return xgb.QuantileDMatrix(Batches(), ref=like, enable_categorical=True)
 
 
-def matrix(schema: ModelSchema, table: pa.Table) -> Any:
-    """Return the booster's matrix, float32 of shape (rows, features), NaN where missing.
-
-    Raises:
-        DataRejected: ``schema``, when a feature is missing or of another kind.
-    """
-    import pyarrow as pa  # noqa: PLC0415
-    import pyarrow.compute as pc  # noqa: PLC0415
-
-    columns = np.empty((table.num_rows, len(schema.features)), dtype=np.float32)
-    for i, feature in enumerate(schema.features):
-        if feature.name not in table.column_names:
-            raise DataRejected(
-                "schema", f"feature {feature.name} is missing; the query returned {', '.join(table.column_names)}"
-            )
-        values = table[feature.name]
-        found = _kind(feature.name, values.type)
-        if found != feature.kind and not pa.types.is_null(values.type):
-            raise DataRejected(
-                "schema",
-                f"feature {feature.name} is a {found} ({values.type}), the model was trained on a {feature.kind}",
-            )
-        if feature.kind == "category":
-            values = pc.index_in(values.cast(pa.string()), value_set=pa.array(feature.categories, pa.string()))
-        columns[:, i] = values.cast(pa.float32(), safe=False).to_numpy()
-    return columns
-
-
-def labels(schema: ModelSchema, table: pa.Table) -> Floats:
-    """Return ``target`` as 0/1, class number (−1: a class that training never met) or value."""
-    import pyarrow as pa  # noqa: PLC0415
-    import pyarrow.compute as pc  # noqa: PLC0415
-
-    target = table["target"]
-    if schema.task == "multiclass":
-        codes = pc.index_in(target.cast(pa.string()), value_set=pa.array(schema.classes, pa.string()))
-        target = pc.fill_null(codes, -1)
-    values: Floats = target.cast(pa.float64(), safe=False).to_numpy()
-    return values
-
-
 def _refuse_unused(said: list[warnings.WarningMessage]) -> None:
     """Refuse parameters that XGBoost did not know: it only warns of them, and a misspelt one would change nothing."""
     for warning in said:
@@ -245,108 +197,6 @@ def _refuse_unused(said: list[warnings.WarningMessage]) -> None:
             words = f"XGBoost does not use {found[1]} here; look for a misspelling, or remove it"
             raise SpecInvalid([Problem("spec", "training.params", words)])
         warnings.warn_explicit(warning.message, warning.category, warning.filename, warning.lineno)
-
-
-def _classes(task: Task, fit: pa.Table) -> tuple[str, ...]:
-    """Return the classes met in training, sorted; check that the target suits the task."""
-    import pyarrow as pa  # noqa: PLC0415
-    import pyarrow.compute as pc  # noqa: PLC0415
-
-    kind = fit["target"].type
-    met = [str(v) for v in pc.unique(fit["target"]).cast(pa.string()).to_pylist()]
-    if task == "regression":
-        if not (pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_decimal(kind)):
-            raise SpecInvalid([Problem("spec", "target.sql", f"a regression needs a number, found {kind}")])
-        return ()
-    if len(met) < 2:  # noqa: PLR2004  classes
-        raise DataRejected(
-            "one_class",
-            f"all {fit.num_rows} rows of the fit have target {met[0]}; there is nothing to tell apart. Look at how they were labelled, and at "
-            "target.sql; then land them again, or lengthen the window to days that have the other",
-        )
-    if task == "binary":
-        if not pa.types.is_boolean(kind) and {float(v) for v in met if _is_number(v)} != {0.0, 1.0}:
-            raise SpecInvalid(
-                [
-                    Problem(
-                        "spec",
-                        "target.sql",
-                        f"a binary target must be BOOLEAN or 0/1, found {kind}: {', '.join(sorted(met)[:5])}",
-                    )
-                ]
-            )
-        return ("0", "1")
-    return tuple(sorted(met))
-
-
-def _is_number(text: str) -> bool:
-    try:
-        float(text)
-    except ValueError:
-        return False
-    return True
-
-
-def _features(frame: FeatureFrame, days: Span) -> tuple[Feature, ...]:
-    """Name the features, with the texts that are met on some days."""
-    kinds = {f.name: _kind(f.name, f.type) for f in frame.table.schema if f.name not in RESERVED}
-    if not kinds:
-        raise SpecInvalid([Problem("features", "", "the query returns row_id only; select at least one feature")])
-    met: dict[str, set[str]] = {name: set() for name, kind in kinds.items() if kind == "category"}
-    for batch in frame.batches(days.first, days.last, _ROWS) if met else ():
-        for name, texts in met.items():
-            texts.update(text for text in batch[name].unique().to_pylist() if text is not None)
-    return tuple(
-        Feature(name=name, kind=kind, categories=tuple(sorted(met.get(name, ())))) for name, kind in kinds.items()
-    )
-
-
-def _kind(name: str, kind: pa.DataType) -> Any:
-    import pyarrow as pa  # noqa: PLC0415
-
-    t = pa.types
-    if t.is_dictionary(kind):
-        kind = kind.value_type
-    if t.is_string(kind) or t.is_large_string(kind):
-        return "category"
-    if t.is_boolean(kind) or t.is_integer(kind) or t.is_floating(kind) or t.is_decimal(kind) or t.is_null(kind):
-        return "number"
-    raise SpecInvalid(
-        [
-            Problem(
-                "features",
-                name,
-                f"a {kind} is neither a number nor a text; write in the query what of it is one, for example {_number_of(name, kind)}",
-            )
-        ]
-    )
-
-
-def _number_of(name: str, kind: pa.DataType) -> str:
-    """Return SQL that makes a number or a text of a column of another type."""
-    import pyarrow as pa  # noqa: PLC0415
-
-    column = '"' + name.replace('"', '""') + '"'
-    if pa.types.is_struct(kind) and kind.num_fields:
-        return f'{column}."{kind.field(0).name}"'
-    if pa.types.is_map(kind):
-        return f"cardinality({column})"
-    if pa.types.is_nested(kind):
-        return f"len({column})"
-    return f"epoch({column})" if pa.types.is_temporal(kind) else f"hex({column})"
-
-
-def _described(schema: ModelSchema) -> dict[str, Any]:
-    return {
-        "feature_names": [_known_as(f.name) for f in schema.features],
-        "feature_types": ["c" if f.kind == "category" else "q" for f in schema.features],
-        "enable_categorical": True,
-    }
-
-
-def _known_as(name: str) -> str:
-    """Return what XGBoost calls a feature: it refuses brackets and `<`, which a column's name may hold."""
-    return "".join(f"_{ord(char):x}_" if char in "[]<" else char for char in name)
 
 
 def _first_line(exc: Exception) -> str:

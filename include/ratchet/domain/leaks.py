@@ -7,11 +7,13 @@ its order, its values or its nulls, tells all.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 if TYPE_CHECKING:
+    from ratchet.domain.models import Task
+
     Floats = np.ndarray[Any, np.dtype[np.float64]]
     Codes = np.ndarray[Any, np.dtype[np.int64]]
 
@@ -21,21 +23,19 @@ _LEAST = 10  # rows of a class, in the half that is ranked, below which nothing 
 _PRIOR = 1.0  # rows of the overall mean that each value's mean starts with
 
 
-def skill(
-    feature: Floats, labels: Floats, task: Literal["binary", "multiclass", "regression"], *, categories: bool
-) -> float | None:
+def skill(feature: Floats, labels: Floats, task: Task, *, categories: bool) -> float | None:
     """Return how well a feature alone tells the label; None where there are too few rows to say.
 
     Args:
         feature: one value a row, NaN where there is none; of a category its code.
         labels: of a class its number, from 0; of a regression the value.
-        task: binary gives an AUC, multiclass the mean AUC of its classes against the others, each as often as it comes; regression
-            gives a share of the variance.
+        task: binary gives an AUC, multiclass the mean AUC of its classes against the others, each as often as it comes; any
+            other gives a share of the variance.
         categories: whether the order of the values means nothing.
     """
     codes, bins = _coded(feature) if categories else _binned(feature)
     learn = np.arange(len(labels)) * 2654435761 >> 16 & 1 == 0  # a half that no order of the rows decides
-    if task == "regression":
+    if task not in {"binary", "multiclass"}:
         return _variance(feature, codes, bins, labels, learn, categories=categories)
     found, rows = 0.0, 0
     for number in np.unique(labels)[1 if task == "binary" else 0 :]:

@@ -7,7 +7,7 @@ from typing import Literal
 
 from ratchet.domain.records import Record, digest, sha256
 
-Task = Literal["binary", "multiclass", "regression"]
+Task = Literal["binary", "multiclass", "regression", "quantile", "ranking"]
 
 
 class Feature(Record):
@@ -24,10 +24,12 @@ class ModelSchema(Record):
     task: Task
     features: tuple[Feature, ...]
     classes: tuple[str, ...] = ()  # of a classification: label of each column of the output, in order
+    quantiles: tuple[float, ...] = ()  # of a quantile task: of each column of the output, in order
     best_iteration: int  # the last boosting round that scores use, from 0
     tables: dict[str, dict[str, str]] = {}  # table name → column → DuckDB type, as the features query reads them
     hidden: tuple[str, ...] = ()  # columns of rows that are unknown at prediction time
     target: str = ""  # SQL expression of the label, for the record
+    group: str = ""  # of a ranking: SQL expression of the list that a row stands in, for the record
 
 
 class ModelFiles(Record):

@@ -78,6 +78,12 @@ def _plan(ctx: Context) -> TrainingPlan:
         seed=training.seed,
         threads=training.threads or _THREADS,
         device=training.device,
+        quantiles=ctx.pipeline.spec.target.quantiles,
+        engine=training.engine,
+        memory_gib=training.memory_gib,
+        class_weights=training.class_weights,
+        half_life_days=training.half_life_days,
+        monotone=training.monotone,
     )
 
 

@@ -13,7 +13,8 @@ import pytest
 from ratchet.adapters import linear
 from ratchet.adapters import xgb as module
 from ratchet.adapters.linear import linear_predictions
-from ratchet.adapters.xgb import XgbTrainer, _described, labels, matrix
+from ratchet.adapters.matrix import described, kind_of, labels, matrix
+from ratchet.adapters.xgb import XgbTrainer
 from ratchet.domain.models import Feature, ModelFiles, ModelSchema
 from ratchet.domain.windows import windows
 from ratchet.errors import DataRejected, SpecInvalid
@@ -87,7 +88,7 @@ def artifact(tmp_path_factory):
 
     folder = tmp_path_factory.mktemp("model")
     table, model = rows(500), schema("binary", ("0", "1"))
-    data = xgb.DMatrix(matrix(model, table), labels(model, table), **_described(model))
+    data = xgb.DMatrix(matrix(model, table), labels(model, table), **described(model))
     booster = xgb.train({"objective": "binary:logistic", "nthread": 1, "max_depth": 2}, data, 3)
     files = ModelFiles(booster=bytes(booster.save_raw("ubj")), features="SELECT 1", schema_=model)
     for name, content in files.files.items():
@@ -164,10 +165,10 @@ def test_a_model_and_its_scores_are_those_of_one_matrix_whatever_the_batches(tas
     schema, fit = whole.files.schema_, given.days(DAYS.fit.first, DAYS.fit.last)
     params = {"max_depth": 3, "subsample": 0.7, "objective": module._OBJECTIVE[task], "seed": 1, "nthread": 1}
     params |= {"num_class": 3} if task == "multiclass" else {}
-    data = xgb.QuantileDMatrix(matrix(schema, fit), labels(schema, fit), **_described(schema))
+    data = xgb.QuantileDMatrix(matrix(schema, fit), labels(schema, fit), **described(schema))
     booster = xgb.train(params, data, schema.best_iteration + 1)
     assert np.array_equal(
-        booster.predict(xgb.DMatrix(matrix(schema, given.table), **_described(schema))).astype(np.float64), found
+        booster.predict(xgb.DMatrix(matrix(schema, given.table), **described(schema))).astype(np.float64), found
     )
 
 
@@ -205,7 +206,7 @@ def test_rows_of_a_class_that_training_never_met_are_not_watched():
 def test_a_feature_of_a_type_that_cannot_be_learnt_comes_with_sql_that_can(name, kind, sql):
     """The feature is named, and the expression that is proposed runs on such a column."""
     with pytest.raises(SpecInvalid) as caught:
-        module._kind(name, kind)
+        kind_of(name, kind)
     assert f"features: {name}: " in str(caught.value)
     assert str(caught.value).endswith(f"for example {sql}")
     one = pa.table({name: pa.nulls(1, kind)})
