@@ -214,7 +214,7 @@ def test_a_value_that_is_no_choice(key, value, message):
             "window: expected keys and values of days, holdout_days, label_delay_days, max_age_days, min_partitions, min_rows, stop_days, found 3",
         ),
         ("owner", "me", "owner: expected keys and values of email, name, found 'me'"),
-        ("training", None, "training: expected keys and values of device,"),
+        ("training", None, "training: expected keys and values of class_weights,"),
         ("training.params", "deep", "training.params: expected keys and values, found 'deep'"),
         ("gates", [], "gates: the list needs at least 1, found none: What a challenger must pass; all of them must."),
         ("gates", {"auc": 0.6}, "gates: expected a list, such as [a, b], found keys and values (auc)"),

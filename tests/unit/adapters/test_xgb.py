@@ -159,7 +159,7 @@ def test_a_model_and_its_scores_are_those_of_one_matrix_whatever_the_batches(tas
     whole = fitted(given, task)
     found = XgbTrainer().predict(whole.files, given.table)
     for size in (77, 1000):
-        monkeypatch.setattr(module, "_ROWS", size)
+        monkeypatch.setattr(module, "ROWS", size)
         assert fitted(given, task).files.digest == whole.files.digest
         assert (XgbTrainer().predict(whole.files, given.table) == found).all()
     schema, fit = whole.files.schema_, given.days(DAYS.fit.first, DAYS.fit.last)
