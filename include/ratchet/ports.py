@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import mmap
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol
@@ -11,12 +12,15 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol
 from pydantic import Field
 
 from ratchet.domain.case import Cost
-from ratchet.domain.models import ModelFiles, ModelVersion, Task
+from ratchet.domain.measuring import Measuring
+from ratchet.domain.models import ModelFiles, ModelSchema, ModelVersion, Task
 from ratchet.domain.records import Record
 from ratchet.domain.snapshots import SourceFormat, StoredObject
 from ratchet.domain.windows import Span, Windows
 
 if TYPE_CHECKING:
+    from contextlib import AbstractContextManager
+
     import numpy as np
     import pyarrow as pa
 
@@ -307,6 +311,21 @@ class Fit(Record):
     rows: int
 
 
+@dataclass(frozen=True)
+class Prepared:
+    """Rows as the engine learns from them: made once, fitted to as often as wanted while the context that made them is open."""
+
+    schema: ModelSchema
+    query: FeatureQuery
+    rows: int  # that are fitted to
+    train: Any  # the engine's matrix
+    watch: Any  # of the early-stopping days; None: nothing is watched
+    on_disk: bool = False  # the matrices lie there: one fit at a time
+
+
+AfterRound = Callable[[int, float], bool]  # (round from 0, the watched days' loss): True ends the fit there
+
+
 class Tried(Record):
     """What came of trying a registered model in a fresh process."""
 
@@ -323,6 +342,20 @@ class Trainer(Protocol):
         Raises:
             DataRejected: ``one_class``, ``non_finite`` … where the labels cannot be learnt from.
         """
+
+    def prepare(
+        self, frame: FeatureFrame, days: Windows, plan: TrainingPlan, query: FeatureQuery
+    ) -> AbstractContextManager[Prepared]:
+        """Make the matrices of ``fit``: ``days.fit`` and all rows before them to learn from, ``days.stop`` to watch.
+
+        Every plan that differs in parameters other than ``max_bin``, in rounds or seed may be boosted on them.
+        """
+
+    def boost(self, prepared: Prepared, plan: TrainingPlan, after: AfterRound | None = None) -> Fit:
+        """Fit on prepared rows; ``after`` is asked after each round whether to end."""
+
+    def refit(self, frame: FeatureFrame, days: Span, plan: TrainingPlan, query: FeatureQuery, rounds: int) -> Fit:
+        """Fit on all rows up to ``days.last`` with as many rounds as are said; nothing is watched."""
 
     def predict(self, files: ModelFiles, table: pa.Table) -> Floats:
         """Score rows: probabilities of shape (n,) for binary, (n, classes) for multiclass, values (n,) for regression.
@@ -343,8 +376,13 @@ class Trainer(Protocol):
     def linear(self, files: ModelFiles, before: pa.Table, after: pa.Table) -> Floats:
         """Fit a linear model on the features that ``files`` uses, of the rows before, and score those after, as ``predict`` does."""
 
-    def metrics(self, task: Task, y: Floats, predictions: Floats) -> Mapping[str, float | None]:
-        """Compute the task's metrics by scikit-learn; None where one is undefined (a single class)."""
+    def metrics(
+        self, how: Measuring, y: Floats, predictions: Floats, lists: Any = None
+    ) -> Mapping[str, float | None]:
+        """Compute the task's metrics by scikit-learn; None where one is undefined (a single class).
+
+        ``lists`` are a ranking's: an array that says of each row in which list it stands.
+        """
 
 
 class DatasetUsed(Record):

@@ -22,14 +22,26 @@ from ratchet.ports import Fit, Tried
 from ratchet.provenance import code_digest
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from contextlib import AbstractContextManager
+    from datetime import date
 
     import pyarrow as pa
 
     from ratchet.domain.models import Task
     from ratchet.domain.retention import TrackedRun
-    from ratchet.domain.windows import Windows
-    from ratchet.ports import DatasetUsed, FeatureFrame, FeatureQuery, Floats, ObjectStore, Trainer, TrainingPlan
+    from ratchet.domain.windows import Span, Windows
+    from ratchet.ports import (
+        AfterRound,
+        DatasetUsed,
+        FeatureFrame,
+        FeatureQuery,
+        Floats,
+        ObjectStore,
+        Prepared,
+        Trainer,
+        TrainingPlan,
+    )
 
 _OURS = "s3://~sandbox/"  # no bucket can be called so
 _BY_CONTENT = ("validations/", "quarantine/", "data_docs/", "summaries/")  # known by what they are of: all share them
@@ -262,9 +274,30 @@ class KeptFits:
 
     def fit(self, frame: FeatureFrame, days: Windows, plan: TrainingPlan, query: FeatureQuery) -> Fit:
         """See ``ports.Trainer.fit``."""
-        kept = self._folder / _ingredients(frame, days, plan, query)
+        key = _ingredients(frame, days.stop.last, [days.fit, days.stop], plan, query)
+        return self._kept(key, lambda: self._trainer.fit(frame, days, plan, query))
+
+    def prepare(
+        self, frame: FeatureFrame, days: Windows, plan: TrainingPlan, query: FeatureQuery
+    ) -> AbstractContextManager[Prepared]:
+        """See ``ports.Trainer.prepare``."""
+        return self._trainer.prepare(frame, days, plan, query)
+
+    def boost(self, prepared: Prepared, plan: TrainingPlan, after: AfterRound | None = None) -> Fit:
+        """See ``ports.Trainer.boost``."""
+        return self._trainer.boost(prepared, plan, after)
+
+    def refit(self, frame: FeatureFrame, days: Span, plan: TrainingPlan, query: FeatureQuery, rounds: int) -> Fit:
+        """See ``ports.Trainer.refit``."""
+        fixed = plan.model_copy(update={"rounds": rounds})
+        key = _ingredients(frame, days.last, [days], fixed, query)
+        return self._kept(key, lambda: self._trainer.refit(frame, days, plan, query, rounds))
+
+    def _kept(self, key: str, fit: Callable[[], Fit]) -> Fit:
+        """Return the fit that is kept under a key, or make it and keep it."""
+        kept = self._folder / key
         if not kept.is_dir():
-            made = self._trainer.fit(frame, days, plan, query)
+            made = fit()
             self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
             aside = Path(tempfile.mkdtemp(dir=self._folder, prefix=".new-"))
             rest = _Rest(curves=dict(made.curves), importance=dict(made.importance), rows=made.rows)
@@ -294,23 +327,27 @@ class KeptFits:
         """See ``ports.Trainer.linear``."""
         return self._trainer.linear(files, before, after)
 
-    def metrics(self, task: Task, y: Floats, predictions: Floats) -> Mapping[str, float | None]:
+    def metrics(
+        self, how: Measuring, y: Floats, predictions: Floats, lists: Any = None
+    ) -> Mapping[str, float | None]:
         """See ``ports.Trainer.metrics``."""
-        return self._trainer.metrics(task, y, predictions)
+        return self._trainer.metrics(how, y, predictions, lists)
 
 
-def _ingredients(frame: FeatureFrame, days: Windows, plan: TrainingPlan, query: FeatureQuery) -> str:
-    """Digest all that a fit depends on: the rows up to the last day that early stopping watches, and how they are learnt from."""
+def _ingredients(
+    frame: FeatureFrame, last: date, spans: Sequence[Span], plan: TrainingPlan, query: FeatureQuery
+) -> str:
+    """Digest all that a fit depends on: the rows up to the last day that it meets, and how they are learnt from."""
     import pyarrow as pa  # noqa: PLC0415
     import pyarrow.compute as pc  # noqa: PLC0415
 
-    rows = frame.table.filter(pc.less_equal(frame.table["dt"], days.stop.last)).drop_columns(["row_id"])
+    rows = frame.table.filter(pc.less_equal(frame.table["dt"], last)).drop_columns(["row_id"])
     rows = rows.combine_chunks().replace_schema_metadata(None)
     sink = pa.BufferOutputStream()
     with pa.ipc.new_stream(sink, rows.schema) as out:
         out.write_table(rows)
     how = [
-        *(part.model_dump(mode="json") for part in (plan, days.fit, days.stop)),
+        *(part.model_dump(mode="json") for part in (plan, *spans)),
         *(query.sql, list(query.hidden), query.target),
     ]
     # The order of a mapping decides the bytes of schema.json, and a digest of the mapping would not see it.
