@@ -18,7 +18,7 @@ from ratchet.domain.records import Record
 if TYPE_CHECKING:
     from ratchet.domain.models import Task
 
-Loss = Literal["log_loss", "brier", "zero_one", "squared_error", "absolute_error"]
+Loss = Literal["log_loss", "brier", "zero_one", "squared_error", "absolute_error", "pinball", "ndcg_loss"]
 Metric = Literal[
     "auc",
     "pr_auc",
@@ -31,6 +31,12 @@ Metric = Literal[
     "mae",
     "r2",
     "calibration",
+    "pinball",
+    "coverage",
+    "quantile_error",
+    "ndcg",
+    "mrr",
+    "precision_at_k",
 ]
 Baseline = Literal["average", "recent", "linear"]
 
@@ -38,11 +44,15 @@ LOSSES: dict[Task, tuple[Loss, ...]] = {
     "binary": ("log_loss", "brier", "zero_one"),
     "multiclass": ("log_loss", "brier", "zero_one"),
     "regression": ("squared_error", "absolute_error"),
+    "quantile": ("pinball",),
+    "ranking": ("ndcg_loss",),
 }
 METRICS: dict[Task, tuple[Metric, ...]] = {
     "binary": ("auc", "pr_auc", "log_loss", "brier", "accuracy", "balanced_accuracy", "macro_f1", "calibration"),
     "multiclass": ("log_loss", "brier", "accuracy", "balanced_accuracy", "macro_f1"),
     "regression": ("rmse", "mae", "r2"),
+    "quantile": ("pinball", "coverage", "quantile_error", "mae"),
+    "ranking": ("ndcg", "mrr", "precision_at_k"),
 }
 
 

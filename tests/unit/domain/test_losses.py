@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from sklearn.metrics import brier_score_loss
+from sklearn.metrics import brier_score_loss, mean_pinball_loss
 
-from ratchet.domain.losses import CLIP, by_day, row_losses
+from ratchet.domain.losses import CLIP, by_day, mean_loss, row_losses
+from ratchet.domain.measuring import Measuring
 
 PROBABILITIES = np.array([0.1, 0.9, 0.4])
 LABELS = np.array([0.0, 1.0, 1.0])
@@ -53,3 +54,25 @@ def test_daily_means_add_up(found):
     assert list(made) == sorted(made)
     assert sum(n for n, _ in made.values()) == len(found)
     assert sum(n * mean for n, mean in made.values()) == pytest.approx(losses.sum(), abs=1e-9)
+
+
+@given(
+    rows=st.lists(st.tuples(st.floats(-9, 9), st.floats(-9, 9), st.floats(-9, 9)), min_size=1, max_size=20),
+)
+def test_pinball_is_the_mean_over_quantiles(rows):
+    """The pinball loss is scikit-learn's, each quantile counting the same."""
+    y, *predicted = (np.array(column) for column in zip(*rows, strict=True))
+    quantiles = (0.2, 0.9)
+    found = mean_loss("pinball", y, np.column_stack(predicted), Measuring(task="quantile", quantiles=quantiles))
+    wanted = [mean_pinball_loss(y, p, alpha=q) for p, q in zip(predicted, quantiles, strict=True)]
+    assert found == pytest.approx(np.mean(wanted))
+
+
+@given(y=st.floats(-9, 9), predicted=st.lists(st.floats(-9, 9), min_size=3, max_size=3))
+def test_quantiles_that_do_not_cross_are_no_worse(y, predicted):
+    """Sorting the quantiles of a row never makes its pinball loss greater."""
+    measuring = Measuring(task="quantile", quantiles=(0.1, 0.5, 0.9))
+    crossing, sorted_ = (
+        row_losses("pinball", np.array([y]), np.array([p]), measuring)[0] for p in (predicted, sorted(predicted))
+    )
+    assert sorted_ <= crossing + 1e-12

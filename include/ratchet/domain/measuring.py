@@ -1,0 +1,16 @@
+"""How a pipeline's models are measured: what their metrics depend on besides labels and predictions."""
+
+from __future__ import annotations
+
+from ratchet.domain.models import Task
+from ratchet.domain.records import Record
+
+
+class Measuring(Record):
+    """The task, and the points at which it is looked at."""
+
+    task: Task
+    threshold: float = 0.5  # of a binary task: who is given as much is acted on
+    top_k: int = 3  # of a multiclass task: a label among the k likeliest counts as found
+    ndcg_at: int = 10  # of a ranking: how far down a list is looked at
+    quantiles: tuple[float, ...] = ()  # of a quantile task: of each column of the predictions
