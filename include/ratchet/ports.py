@@ -376,9 +376,7 @@ class Trainer(Protocol):
     def linear(self, files: ModelFiles, before: pa.Table, after: pa.Table) -> Floats:
         """Fit a linear model on the features that ``files`` uses, of the rows before, and score those after, as ``predict`` does."""
 
-    def metrics(
-        self, how: Measuring, y: Floats, predictions: Floats, lists: Any = None
-    ) -> Mapping[str, float | None]:
+    def metrics(self, how: Measuring, y: Floats, predictions: Floats, lists: Any = None) -> Mapping[str, float | None]:
         """Compute the task's metrics by scikit-learn; None where one is undefined (a single class).
 
         ``lists`` are a ranking's: an array that says of each row in which list it stands.

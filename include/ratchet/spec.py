@@ -30,6 +30,7 @@ from ratchet.domain.gates import (
     SliceGapGate,
     SlicesGate,
 )
+from ratchet.domain.measuring import Measuring
 from ratchet.domain.records import Record, digest
 from ratchet.domain.snapshots import SourceFormat
 from ratchet.domain.training_rules import Evaluation, Segments, Target, Training

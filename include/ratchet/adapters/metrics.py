@@ -2,45 +2,129 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from ratchet.domain.losses import row_losses
 
 if TYPE_CHECKING:
-    from ratchet.domain.models import Task
+    from ratchet.domain.measuring import Measuring
     from ratchet.ports import Floats
 
+Metrics = dict[str, float | None]
 
-def metrics(task: Task, y: Floats, predictions: Floats) -> dict[str, float | None]:
+
+def metrics(how: Measuring, y: Floats, predictions: Floats, lists: Any = None) -> Metrics:
     """Compute a task's metrics; None where one is undefined, because a class is missing or there is no row.
 
     ``calibration`` is the mean prediction over the observed rate (1 is perfect). Rows of a class that the model never met
-    (label −1) count as errors.
+    (label −1) count as errors. What is decided of a binary task is decided at ``how.threshold``.
     """
-    from sklearn import metrics as sk
-
     if len(y) == 0:
         return {}
-    if task == "regression":
-        return {
-            "rmse": float(np.sqrt(np.mean((y - predictions) ** 2))),
-            "mae": float(np.mean(np.abs(y - predictions))),
-            "r2": float(sk.r2_score(y, predictions)) if len(y) > 1 and np.ptp(y) > 0 else None,
-        }
-    chosen = predictions.argmax(axis=1) if predictions.ndim == 2 else (predictions >= 0.5).astype(float)  # noqa: PLR2004
-    found: dict[str, float | None] = {}
-    if task == "binary":
-        both = 0 < y.sum() < len(y)
-        found["auc"] = float(sk.roc_auc_score(y, predictions)) if both else None
-        found["pr_auc"] = float(sk.average_precision_score(y, predictions)) if both else None
-        found["calibration"] = float(predictions.mean() / y.mean()) if y.sum() else None
+    match how.task:
+        case "binary":
+            return _binary(how, y, predictions)
+        case "multiclass":
+            return _multiclass(how, y, predictions)
+        case "regression":
+            return _regression(y, predictions)
+        case "quantile":
+            return _quantile(how, y, predictions)
+        case "ranking":
+            return _ranking(how, y, predictions, lists)
+
+
+def _binary(how: Measuring, y: Floats, p: Floats) -> Metrics:
+    from sklearn import metrics as sk
+
+    both = 0 < y.sum() < len(y)
+    chosen = (p >= how.threshold).astype(float)
+    alerts, events = chosen.sum(), y.sum()
     return {
-        **found,
-        "log_loss": float(row_losses("log_loss", y, predictions).mean()),
-        "brier": float(row_losses("brier", y, predictions).mean()),
-        "accuracy": float((chosen == y).mean()),
-        "balanced_accuracy": float(np.mean([(chosen[y == c] == c).mean() for c in np.unique(y)])),
-        "macro_f1": float(sk.f1_score(y, chosen, average="macro", labels=np.unique(y), zero_division=0)),
+        "auc": float(sk.roc_auc_score(y, p)) if both else None,
+        "pr_auc": float(sk.average_precision_score(y, p)) if both else None,
+        "calibration": float(p.mean() / y.mean()) if events else None,
+        **_probabilities(y, p),
+        **_decisions(y, chosen),
+        "precision": float(sk.precision_score(y, chosen)) if alerts else None,
+        "recall": float(sk.recall_score(y, chosen)) if events else None,
+        "f1": float(sk.f1_score(y, chosen, zero_division=0)) if events else None,
+        "alert_rate": float(chosen.mean()),
     }
+
+
+def _multiclass(how: Measuring, y: Floats, p: Floats) -> Metrics:
+    from sklearn import metrics as sk
+
+    known, classes = y >= 0, p.shape[1]
+    if how.top_k >= classes:
+        found = float(known.sum())  # whatever is known is among them
+    else:
+        labels = np.arange(classes)
+        found = float(
+            sk.top_k_accuracy_score(y[known], p[known], k=how.top_k, labels=labels, normalize=False)
+            if known.any()
+            else 0.0
+        )
+    return {**_probabilities(y, p), **_decisions(y, p.argmax(axis=1)), "top_k": found / len(y)}
+
+
+def _probabilities(y: Floats, p: Floats) -> Metrics:
+    return {name: float(row_losses(name, y, p).mean()) for name in ("log_loss", "brier")}
+
+
+def _decisions(y: Floats, chosen: Any) -> Metrics:
+    from sklearn import metrics as sk
+
+    there = np.unique(y)
+    return {
+        "accuracy": float(sk.accuracy_score(y, chosen)),
+        "balanced_accuracy": float(sk.recall_score(y, chosen, average="macro", labels=there, zero_division=0)),
+        "macro_f1": float(sk.f1_score(y, chosen, average="macro", labels=there, zero_division=0)),
+    }
+
+
+def _regression(y: Floats, p: Floats) -> Metrics:
+    from sklearn import metrics as sk
+
+    return {
+        "rmse": float(sk.root_mean_squared_error(y, p)),
+        "mae": float(sk.mean_absolute_error(y, p)),
+        "r2": float(sk.r2_score(y, p)) if len(y) > 1 and np.ptp(y) > 0 else None,
+    }
+
+
+def _quantile(how: Measuring, y: Floats, p: Floats) -> Metrics:
+    """Measure each quantile; ``coverage`` and ``width`` are those of the outer two, ``mae`` that of the one nearest to the median."""
+    from sklearn import metrics as sk
+
+    below = [float((y <= p[:, i]).mean()) for i in range(len(how.quantiles))]
+    middle = middle_of(how.quantiles)
+    found: Metrics = {
+        "pinball": float(
+            np.mean([sk.mean_pinball_loss(y, p[:, i], alpha=alpha) for i, alpha in enumerate(how.quantiles)])
+        ),
+        "mae": float(sk.mean_absolute_error(y, p[:, middle])),
+        "quantile_error": float(max(abs(b - alpha) for b, alpha in zip(below, how.quantiles, strict=True))),
+    }
+    if len(how.quantiles) > 1:
+        found["coverage"] = float(((p[:, 0] <= y) & (y <= p[:, -1])).mean())
+        found["width"] = float((p[:, -1] - p[:, 0]).mean())
+    return {**found, **{f"below_{alpha:g}": b for alpha, b in zip(how.quantiles, below, strict=True)}}
+
+
+def middle_of(quantiles: tuple[float, ...]) -> int:
+    """Return which quantile is the median, or nearest to it."""
+    return min(range(len(quantiles)), key=lambda i: (abs(quantiles[i] - 0.5), i))
+
+
+def _ranking(how: Measuring, y: Floats, p: Floats, lists: Any) -> Metrics:
+    """Average over the lists of which one order is better than another; NDCG is scikit-learn's, for all lists at once."""
+    from ratchet.domain.rankings import lists_of, numbered  # noqa: PLC0415
+
+    found = lists_of(y, p, numbered(lists), how.ndcg_at)
+    counted = found.counts > 0
+    sides = {"ndcg": found.ndcg, "mrr": found.reciprocal_rank, "precision": found.precision}
+    return {name: float(values[counted].mean()) if counted.any() else None for name, values in sides.items()}

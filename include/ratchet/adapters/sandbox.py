@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     import pyarrow as pa
 
-    from ratchet.domain.models import Task
+    from ratchet.domain.measuring import Measuring
     from ratchet.domain.retention import TrackedRun
     from ratchet.domain.windows import Span, Windows
     from ratchet.ports import (
@@ -327,9 +327,7 @@ class KeptFits:
         """See ``ports.Trainer.linear``."""
         return self._trainer.linear(files, before, after)
 
-    def metrics(
-        self, how: Measuring, y: Floats, predictions: Floats, lists: Any = None
-    ) -> Mapping[str, float | None]:
+    def metrics(self, how: Measuring, y: Floats, predictions: Floats, lists: Any = None) -> Mapping[str, float | None]:
         """See ``ports.Trainer.metrics``."""
         return self._trainer.metrics(how, y, predictions, lists)
 

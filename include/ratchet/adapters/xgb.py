@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
     import pyarrow as pa
 
+    from ratchet.domain.measuring import Measuring
     from ratchet.domain.models import Task
     from ratchet.domain.windows import Windows
     from ratchet.ports import AfterRound, FeatureFrame, FeatureQuery, Floats, TrainingPlan
@@ -125,9 +126,7 @@ class XgbTrainer:
 
         return linear_predictions(files.schema_, before, after)
 
-    def metrics(
-        self, how: Measuring, y: Floats, predictions: Floats, lists: Any = None
-    ) -> Mapping[str, float | None]:
+    def metrics(self, how: Measuring, y: Floats, predictions: Floats, lists: Any = None) -> Mapping[str, float | None]:
         """See ``ports.Trainer.metrics``."""
         from ratchet.adapters.metrics import metrics  # noqa: PLC0415
 
