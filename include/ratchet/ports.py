@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol
 from pydantic import Field
 
 from ratchet.domain.case import Cost
-from ratchet.domain.measuring import Measuring
 from ratchet.domain.models import ModelFiles, ModelSchema, ModelVersion, Task
 from ratchet.domain.records import Record
 from ratchet.domain.snapshots import SourceFormat, StoredObject
@@ -25,6 +24,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
     from ratchet.domain.ledger import LedgerEntry
+    from ratchet.domain.measuring import Measuring
     from ratchet.domain.night import Night
     from ratchet.domain.retention import TrackedRun
     from ratchet.domain.summaries import FileSummary

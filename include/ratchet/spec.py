@@ -359,6 +359,18 @@ class PipelineSpec(Record):
         return compared[0].loss if compared else LOSSES[self.target.task][0]
 
     @property
+    def measuring(self) -> Measuring:
+        """What metrics depend on besides labels and predictions."""
+        looked, target = self.evaluation, self.target
+        return Measuring(
+            task=target.task,
+            threshold=looked.threshold,
+            top_k=looked.top_k,
+            ndcg_at=looked.ndcg_at,
+            quantiles=target.quantiles,
+        )
+
+    @property
     def shadows(self) -> int:
         """How many of the last challengers score a day: of those made before it there are ``league.size`` among them."""
         return self.league.size + self.window.label_delay_days if self.league.size else 0

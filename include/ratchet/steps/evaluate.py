@@ -107,7 +107,7 @@ def _slices(ctx: Context, scored: Scored) -> dict[str, MetricValue]:
     for column in ctx.pipeline.spec.evaluation.slices:
         for value, here in Slices(scored.table, column).among():
             metrics = ctx.services.trainer.metrics(
-                ctx.pipeline.spec.target.task, scored.y[here], scored.predictions[here]
+                ctx.pipeline.spec.measuring, scored.y[here], scored.predictions[here]
             )
             found.update(
                 {f"{name}[{column}={value}]": MetricValue(value=v, rows=int(here.sum())) for name, v in metrics.items()}

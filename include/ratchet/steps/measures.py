@@ -41,7 +41,7 @@ class Scored:
         self.y: Floats = trainer.labels(files, table)
         self.predictions: Floats = trainer.predict(files, table)
         self.metrics: Mapping[str, float | None] = trainer.metrics(
-            ctx.pipeline.spec.target.task, self.y, self.predictions
+            ctx.pipeline.spec.measuring, self.y, self.predictions
         )
 
 
@@ -265,11 +265,11 @@ def _slices(compared: set[tuple[str, Loss]], common: Common) -> dict[str, dict[s
 
 
 def _shared(ctx: Context, gates: list[SliceGapGate], common: Common) -> dict[str, SharedMetric]:
-    task = ctx.pipeline.spec.target.task
+    how = ctx.pipeline.spec.measuring
     found: dict[str, SharedMetric] = {}
     for column in sorted({gate.column for gate in gates if gate.margin is not None}):
         for value, here in Slices(common.challenger.table, column).among(common.ours):
-            both = common.shared(lambda y, p: ctx.services.trainer.metrics(task, y, p), here)
+            both = common.shared(lambda y, p: ctx.services.trainer.metrics(how, y, p), here)
             found |= {f"{name}[{column}={value}]": metric for name, metric in both.items()}
     return found
 

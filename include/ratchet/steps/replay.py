@@ -337,7 +337,7 @@ class _Rows:
         cutoffs: Sequence[date],
     ) -> None:
         self._services, self._policies = services, policies
-        self._task, self._metric = pipeline.spec.target.task, watched_metric(pipeline)
+        self._measuring, self._metric = pipeline.spec.measuring, watched_metric(pipeline)
         self._by_day: dict[date, tuple[Floats, dict[int, Floats]]] = {}
         for cutoff in cutoffs:
             kept = _kept(services, _scores(cutoff, loss, "parquet"))
@@ -363,7 +363,7 @@ class _Rows:
         for policy, served in self._policies.items():
             p = np.concatenate([self._by_day[day.day][1][served[day.day]] for day in days])
             by_row, daily = mean_loss(days, served)
-            metric = self._services.trainer.metrics(self._task, y, p).get(self._metric)
+            metric = self._services.trainer.metrics(self._measuring, y, p).get(self._metric)
             figures[policy] = Figures(loss=by_row, loss_by_day=daily, metric=metric)
         return Period(name=name, days=len(days), rows=sum(day.rows for day in days), policies=figures)
 

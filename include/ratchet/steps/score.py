@@ -93,7 +93,7 @@ def _score_version(ctx: Context, version: ModelVersion, done: set[tuple[date, in
         )
         days = table["dt"].to_numpy().astype("datetime64[D]")
         y, predictions = services.trainer.labels(files, table), services.trainer.predict(files, table)
-        metrics = services.trainer.metrics(ctx.pipeline.spec.target.task, y, predictions)
+        metrics = services.trainer.metrics(ctx.pipeline.spec.measuring, y, predictions)
         losses = {
             loss: by_day(days, row_losses(loss, y, predictions)) for loss in LOSSES[ctx.pipeline.spec.target.task]
         }

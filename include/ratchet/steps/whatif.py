@@ -206,7 +206,7 @@ class _Predictions:
         """Return the challenger's metrics."""
         if (sides := self._sides()) is None:
             return {}
-        found = self._ctx.services.trainer.metrics(self._task, sides.y, sides.challenger)
+        found = self._ctx.services.trainer.metrics(self._ctx.pipeline.spec.measuring, sides.y, sides.challenger)
         return {name: MetricValue(value=value, rows=len(sides.y)) for name, value in found.items()}
 
     def average(self, gate: BaselineGate, case: CaseForPromotion) -> dict[str, dict[str, tuple[BaselineDay, ...]]]:
@@ -244,7 +244,7 @@ class _Predictions:
             if part is None or part.champion is None:
                 continue
             theirs, ours = (
-                self._ctx.services.trainer.metrics(self._task, part.y, p).get(gate.metric)
+                self._ctx.services.trainer.metrics(self._ctx.pipeline.spec.measuring, part.y, p).get(gate.metric)
                 for p in (part.champion, part.challenger)
             )
             key = f"{gate.metric}[{gate.column}={value}]"
