@@ -465,7 +465,12 @@ class Pipeline(Record):
         content = self.spec.model_dump(
             mode="json", include=_DECIDES_MODEL, exclude={"validation": {"window"}, "training": _FINDS_PARAMETERS}
         )
-        return digest({"spec": content, "suite": self.suite, "sql": self.sql})
+        return digest({"spec": content, "suite": self.suite, "sql": self.sql, **self._which_rows})
+
+    def with_params(self, params: dict[str, Any]) -> Pipeline:
+        """Return the pipeline with other parameters of XGBoost's own than the spec's."""
+        training = self.spec.training.model_copy(update={"params": params})
+        return self.model_copy(update={"spec": self.spec.model_copy(update={"training": training})})
 
     @property
     def scope(self) -> str:

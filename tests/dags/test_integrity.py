@@ -1,4 +1,4 @@
-"""Every pipeline's DAG: it parses, says who answers for it, and has the ten tasks of the night in their order."""
+"""Every pipeline's DAG: it parses, says who answers for it, and has the eleven tasks of the night in their order."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def test_stub_says_one_thing(path):
 
 
 def test_tasks_stand_in_the_order_of_the_night(dag):
-    """The ten tasks follow each other, and nothing else is in the DAG."""
+    """The eleven tasks follow each other, and nothing else is in the DAG."""
     assert dag.task_ids == list(STEPS)
     for before, after in pairwise(STEPS):
         assert dag.task_dict[before].downstream_task_ids == {after}

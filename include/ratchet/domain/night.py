@@ -18,12 +18,13 @@ from ratchet.domain.snapshots import SnapshotDiff
 from ratchet.domain.verdict import Verdict
 
 StepName = Literal[
-    "snapshot", "validate", "score", "train", "evaluate", "register", "gate", "approve", "promote", "report"
+    "snapshot", "validate", "score", "tune", "train", "evaluate", "register", "gate", "approve", "promote", "report"
 ]
 STEPS: tuple[StepName, ...] = (
     "snapshot",
     "validate",
     "score",
+    "tune",
     "train",
     "evaluate",
     "register",
@@ -113,6 +114,34 @@ class ScoreResult(Record):
     )
 
 
+class TrialTold(Record):
+    """One trial of a search."""
+
+    number: int  # from 0
+    params: dict[str, Any]  # of those that are searched
+    origin: Literal["champion", "spec", "drawn"]
+    state: Literal["finished", "pruned", "failed"]
+    score: float | None = None  # mean over the days of the mean loss; smaller is better
+    rounds: int = 0  # kept; of a pruned trial: after how many it was given up
+    problem: str = ""  # why it failed
+    seconds: float = 0.0
+    mlflow_run_id: str = ""
+
+
+class TuneResult(Record):
+    """With which parameters tonight's challenger is fitted, and where they come from."""
+
+    source: Literal["spec", "search", "champion"]
+    params: dict[str, Any]  # all of XGBoost's own, as the fit takes them
+    why: str  # in words: what was due, or why nothing was
+    searched: bool = False  # whether tonight, or in an earlier attempt at this night
+    search: str = ""  # key of the search that found the parameters
+    mlflow_url: str | None = None  # of tonight's search
+    trials: tuple[TrialTold, ...] = ()  # of tonight's search, in order
+    days: tuple[str, ...] = ()  # on which its trials were scored
+    seen_through: date | None = None  # the newest day that the search that found the parameters has met
+
+
 class TrainResult(Record):
     """The challenger."""
 
@@ -127,6 +156,7 @@ class TrainResult(Record):
     dropped: int
     account: RowAccount | None = None  # None in records of nights before there was one
     findings: tuple[Finding, ...] = ()  # of the audit for leaks
+    audited: tuple[str, ...] = ()  # what the audit has looked at, in words
 
 
 class EvaluateResult(Record):
@@ -212,12 +242,13 @@ class Night(Record):
     started: str = ""  # ISO 8601, UTC; for people, no rule looks at it
     run_key: str | None = None
     spec_digest: str = ""
-    recipe_spec: str = ""  # the part of the spec that decides the model
+    recipe_spec: str = ""  # the part of the spec that decides the model; from tune on with the parameters that it chose
     code_digest: str = ""
     made_by: MadeBy = MadeBy()
     snapshot: SnapshotResult | None = None
     validate_: ValidateResult | None = None
     score: ScoreResult | None = None
+    tune: TuneResult | None = None  # None in records of nights before there was the step
     train: TrainResult | None = None
     evaluate: EvaluateResult | None = None
     register_: RegisterResult | None = None

@@ -1,4 +1,4 @@
-"""The factory: one pipeline's spec becomes one DAG of ten tasks, and one before them where its data has to be waited for."""
+"""The factory: one pipeline's spec becomes one DAG of eleven tasks, and one before them where its data has to be waited for."""
 
 from __future__ import annotations
 
@@ -78,6 +78,10 @@ def _task(step: StepName, spec: PipelineSpec) -> BaseOperator:
         from ratchet.orchestration import approval  # noqa: PLC0415  only where it is needed
 
         return approval.PersonApproves(pipeline=spec.name, approval=spec.approval, params=approval.form(), **common)
+    if step == "tune" and spec.training.tuning is None:
+        return NobodyAsked(task_id=step, **common)
+    if step == "train" and spec.training.tuning is None:
+        common |= {"after": "score"}
     if step == "report":
         return ReportTask(step=step, pipeline=spec.name, **common).as_teardown()
     if step == "promote":

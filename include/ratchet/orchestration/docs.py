@@ -12,6 +12,7 @@ TASKS: dict[StepName, str] = {
     "snapshot": "Lists the window's partitions up to the cutoff and pins the exact object versions that this night reads.",
     "validate": "Runs the suite on every partition that has not passed it yet, and quarantines what breaks a critical expectation.",
     "score": "Lets the champion and the last challengers score the newest labelled days, before anything learns from them.",
+    "tune": "Searches for better parameters where that is due, and says with which ones the challenger is fitted. Empty where the spec asks for no tuning.",
     "train": "Builds the features, fits the challenger and logs it to MLflow.",
     "evaluate": "Compares challenger and champion on the hold-out, which neither has seen.",
     "register": "Registers one model version per run key, loads it in a fresh process, and checks that it gives the same predictions.",

@@ -35,6 +35,7 @@ class StepLink(BaseOperatorLink):  # type: ignore[misc, unused-ignore]
 
 LINKS: dict[StepName, tuple[str, ...]] = {
     "validate": ("Data Docs",),
+    "tune": ("MLflow search",),
     "train": ("MLflow run",),
     "register": ("Model version",),
     "report": ("Report",),
@@ -46,6 +47,8 @@ def addresses(step: StepName, night: Night) -> dict[str, str]:
     found: str | None = None
     if step == "validate" and night.validate_ and night.validate_.docs:
         found = page(night.validate_.docs)
+    elif step == "tune" and night.tune:
+        found = night.tune.mlflow_url
     elif step == "train" and night.train:
         found = night.train.mlflow_url
     elif step == "register" and night.register_:

@@ -1,4 +1,4 @@
-"""The ten tasks: thin shells that take the night from the task before, run one step, and say in Airflow's words how it ended.
+"""The eleven tasks: thin shells that take the night from the task before, run one step, and say in Airflow's words how it ended.
 
 They are operators of our own, for they cost less than ``@task``: no fields are rendered, and the only thing handed on is
 the night, which holds references. Whatever is heavy is imported when a step runs, from what the worker has preloaded.
@@ -33,8 +33,13 @@ if TYPE_CHECKING:
 
 WAIT = "wait"  # the task that comes before the steps, where the night has to wait for its data
 NIGHT = "night"  # the key under which each task hands the night on
-_TIMEOUTS: dict[StepName, timedelta] = {"validate": timedelta(hours=2), "train": timedelta(hours=6)}
+_TIMEOUTS: dict[StepName, timedelta] = {
+    "validate": timedelta(hours=2),
+    "tune": timedelta(hours=6),
+    "train": timedelta(hours=6),
+}
 TIMEOUT = timedelta(hours=1)
+_AFTER: dict[StepName, StepName] = {"promote": "gate"}  # others follow the step before
 
 
 class StepTask(BaseOperator):  # type: ignore[misc, unused-ignore]
@@ -50,6 +55,7 @@ class StepTask(BaseOperator):  # type: ignore[misc, unused-ignore]
         pipeline: str,
         champion: Asset | None = None,
         retrain: bool = False,
+        after: StepName | None = None,
         **kwargs: Any,
     ) -> None:
         kwargs.setdefault("execution_timeout", _TIMEOUTS.get(step, TIMEOUT))
@@ -61,6 +67,7 @@ class StepTask(BaseOperator):  # type: ignore[misc, unused-ignore]
         self.pipeline = pipeline
         self.champion = champion
         self.retrain = retrain  # whether drift asks for one
+        self.after = after or _AFTER.get(step) or STEPS[max(STEPS.index(step) - 1, 0)]  # whose night it takes
         self.left_behind: dict[str, str] = {}  # addresses by the name of the link, once the step has run
 
     @property
@@ -92,7 +99,7 @@ class StepTask(BaseOperator):  # type: ignore[misc, unused-ignore]
         """Return the night so far and its pipeline."""
         if self.step == STEPS[0]:
             return _begin(self.pipeline, context)
-        night = handed_on(context, "gate" if self.step == "promote" else STEPS[STEPS.index(self.step) - 1])
+        night = handed_on(context, self.after)
         if night and self.step == "promote":
             night = self._decided(context, night)
         if night is None:
@@ -121,7 +128,10 @@ class StepTask(BaseOperator):  # type: ignore[misc, unused-ignore]
         services = connected()
         if self.step == "promote" and not (night.approve and night.approve.required):  # nobody was asked: rightly so?
             night = run_step("approve", night, pipeline, services, self.log.info)
-        night = run_step(self.step, night, pipeline, services, self.log.info)
+        if self.step == "train" and night.tune is None:  # its task is an empty one; what this run alone asks for counts
+            night = run_step("tune", night, pipeline, services, self.log.info)
+        if not night.ended:
+            night = run_step(self.step, night, pipeline, services, self.log.info)
         if self.step == "gate" and night.gate:
             kept.keep(services.store, context, "gate", night)
         return night
@@ -192,7 +202,7 @@ class ReportTask(StepTask):
 
 
 class NobodyAsked(BaseOperator):  # type: ignore[misc, unused-ignore]
-    """approve, where the spec asks for nobody: the scheduler passes over it without starting anything."""
+    """A task with nothing to do, such as approve where the spec asks for nobody: the scheduler passes over it without starting anything."""
 
     inherits_from_empty_operator = True
     ui_color = "#ffffff"

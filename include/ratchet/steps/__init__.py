@@ -1,1 +1,1 @@
-"""The ten steps of a night, one module each: plain functions over ports and domain."""
+"""The eleven steps of a night, one module each: plain functions over ports and domain."""

@@ -20,6 +20,7 @@ from ratchet.steps.report import report
 from ratchet.steps.score import score
 from ratchet.steps.snapshot import snapshot
 from ratchet.steps.train import train
+from ratchet.steps.tune import tune
 from ratchet.steps.validate import validate
 
 if TYPE_CHECKING:
@@ -32,6 +33,7 @@ _RUN: dict[StepName, Callable[[Context], Record]] = {
     "snapshot": snapshot,
     "validate": validate,
     "score": score,
+    "tune": tune,
     "train": train,
     "evaluate": evaluate,
     "register": register,
@@ -71,7 +73,7 @@ def run_step(
     """
     started = time.monotonic()
     try:
-        result = _RUN[step](Context(pipeline=pipeline, night=night, services=services, say=say))
+        result = _RUN[step](Context(pipeline=tuned(night, pipeline), night=night, services=services, say=say))
     except DataRejected as exc:
         night = night.model_copy(
             update={"ended": Ended(outcome="rejected", step=step, reason=exc.reason, detail=exc.detail)}
@@ -84,7 +86,14 @@ def run_step(
         night = night.with_result(step, result)
     if step == "snapshot" and night.snapshot:
         night = night.model_copy(update={"run_key": run_key(night, night.snapshot.digest)})
+    if step == "tune" and night.tune:
+        night = night.model_copy(update={"recipe_spec": tuned(night, pipeline).recipe})
     return night.model_copy(update={"seconds": {**night.seconds, step: round(time.monotonic() - started, 3)}})
+
+
+def tuned(night: Night, pipeline: Pipeline) -> Pipeline:
+    """Return the pipeline as the steps after tune see it: with the parameters that it chose."""
+    return pipeline.with_params(night.tune.params) if night.tune else pipeline
 
 
 def failed(night: Night, step: StepName, error: BaseException) -> Night:
