@@ -465,7 +465,7 @@ class Pipeline(Record):
         content = self.spec.model_dump(
             mode="json", include=_DECIDES_MODEL, exclude={"validation": {"window"}, "training": _FINDS_PARAMETERS}
         )
-        return digest({"spec": content, "suite": self.suite, "sql": self.sql, **self._which_rows})
+        return digest({"spec": content, "suite": self.suite, "sql": self.sql})
 
     def with_params(self, params: dict[str, Any]) -> Pipeline:
         """Return the pipeline with other parameters of XGBoost's own than the spec's."""
