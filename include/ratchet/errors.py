@@ -10,6 +10,7 @@
     │   └── ActionRefused          what a person asked of a champion cannot be done
     ├── DataRejected               the night's data must not be trained on     exit 3
     ├── NightSkipped               there is too little to decide on            exit 0
+    ├── NotExplained               a model cannot say what its scores rest on  exit 1
     ├── ServiceError               a service failed; it may pass, so retry     exit 1
     │   ├── ServiceRefused         wrong credentials or address; never retried
     │   ├── ObjectNotFound         nothing is stored under that key
@@ -125,6 +126,13 @@ class NightSkipped(RatchetError):
         self.reason = reason
         self.detail = detail
         super().__init__(f"{reason}: {detail}")
+
+
+class NotExplained(RatchetError):
+    """What a model's predictions rest on cannot be told; they stand all the same."""
+
+    def __init__(self, why: str) -> None:
+        super().__init__(f"the model cannot be explained: {why}")
 
 
 class ServiceError(RatchetError):

@@ -364,6 +364,14 @@ class Trainer(Protocol):
             DataRejected: ``schema`` when a feature is missing or has another type.
         """
 
+    def contributions(self, files: ModelFiles, table: pa.Table) -> Floats:
+        """Return what each feature adds to each row's raw score, of shape (rows, outputs, features + 1); the base comes last.
+
+        Raises:
+            NotExplained: such a booster cannot be, or what is found does not add up to its scores.
+            DataRejected: ``schema`` when a feature is missing or has another type.
+        """
+
     def labels(self, files: ModelFiles, table: pa.Table) -> Floats:
         """Return ``target`` as the scores count it: 0/1, class number (−1: a class never met), or value; shape (n,)."""
 

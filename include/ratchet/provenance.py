@@ -32,7 +32,9 @@ _DECIDE_NOTHING = frozenset(
                 "rollback",
             )
         ),
-        *(f"steps/{name}.py" for name in ("watch", "whatif")),
+        *(f"steps/{name}.py" for name in ("explain", "watch", "whatif")),
+        "domain/explanations.py",
+        "adapters/xgb_shap.py",
         *(f"adapters/{name}.py" for name in ("alerts", "ledger", "mlflow", "s3", "sandbox", "signing")),
         *(
             f"adapters/report/{name}.py"

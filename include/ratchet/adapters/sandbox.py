@@ -315,6 +315,10 @@ class KeptFits:
         """See ``ports.Trainer.predict``."""
         return self._trainer.predict(files, table)
 
+    def contributions(self, files: ModelFiles, table: pa.Table) -> Floats:
+        """See ``ports.Trainer.contributions``."""
+        return self._trainer.contributions(files, table)
+
     def labels(self, files: ModelFiles, table: pa.Table) -> Floats:
         """See ``ports.Trainer.labels``."""
         return self._trainer.labels(files, table)

@@ -102,6 +102,12 @@ class XgbTrainer:
         """See ``ports.Trainer.predict``."""
         return predict(files.booster, files.schema_, table)
 
+    def contributions(self, files: ModelFiles, table: pa.Table) -> Floats:
+        """See ``ports.Trainer.contributions``."""
+        from ratchet.adapters.xgb_shap import contributions  # noqa: PLC0415
+
+        return contributions(files, table)
+
     def labels(self, files: ModelFiles, table: pa.Table) -> Floats:
         """See ``ports.Trainer.labels``."""
         return labels(files.schema_, table)

@@ -139,6 +139,16 @@ def step(pipeline: str, run_key: str, name: str, *, dry_run: bool) -> str:
     return f"{'dry-runs' if dry_run else 'runs'}/{pipeline}/{run_key}/{name}"
 
 
+def explanation(pipeline: str, run_key: str, *, dry_run: bool) -> str:
+    """Key of what a night's challenger looks at."""
+    return step(pipeline, run_key, "explanation.json", dry_run=dry_run)
+
+
+def card(pipeline: str, run_key: str, ending: str) -> str:
+    """Key of the card of the version that a night has made; ``html`` or ``md``."""
+    return step(pipeline, run_key, f"card.{ending}", dry_run=False)
+
+
 def night(pipeline: str, cutoff: date, run: str) -> str:
     """Key of a night's record."""
     return f"nights/{pipeline}/{cutoff}/{run}.json"

@@ -9,6 +9,7 @@ from ratchet.domain.accounting import RowAccount
 from ratchet.domain.alerts import Alert, of_night
 from ratchet.domain.case import CaseForPromotion, Cost
 from ratchet.domain.drifted import DriftResult
+from ratchet.domain.explanations import Explanation
 from ratchet.domain.findings import Finding
 from ratchet.domain.gates import Loss
 from ratchet.domain.models import ModelVersion
@@ -168,6 +169,7 @@ class EvaluateResult(Record):
     champion: dict[str, float | None] | None  # on the rows that it has not seen
     common_rows: int
     predictions: str  # key of the Parquet file
+    explanation: Explanation | None = None  # None in records of nights before there was one
 
 
 class RegisterResult(Record):

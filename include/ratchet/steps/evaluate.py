@@ -19,6 +19,7 @@ from ratchet.domain.night import EvaluateResult
 from ratchet.errors import NightSkipped
 from ratchet.steps import drift, frames
 from ratchet.steps.champion import problem_of
+from ratchet.steps.explain import explained
 from ratchet.steps.measures import Common, Scored, Slices, measures
 from ratchet.steps.recorded import recorded
 from ratchet.steps.trial import gather
@@ -84,6 +85,7 @@ def _evaluate(ctx: Context) -> EvaluateResult:
         champion=dict(champion.metrics) if champion else None,
         common_rows=unseen,
         predictions=key,
+        explanation=explained(ctx, challenger, champion),
     )
 
 
