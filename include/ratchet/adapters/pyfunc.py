@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     import pandas as pd
+    import pyarrow as pa
 
 
 def _load_pyfunc(data_path: str) -> RawRowsModel:
@@ -48,6 +49,10 @@ class RawRowsModel:
         Raises:
             DataRejected: ``schema``, when a table or column that the query reads is missing, or cannot be read as its type.
         """
+        return self._scored(self.features(model_input))
+
+    def features(self, model_input: pd.DataFrame | Mapping[str, pd.DataFrame]) -> pa.Table:
+        """Run the features query over raw rows, as ``predict`` takes them; ``row_id`` is a row's place in the input."""
         import duckdb
         import pandas as pd
 
@@ -68,6 +73,11 @@ class RawRowsModel:
                 frame = con.sql(f"SELECT * FROM ({select(con, self._sql)}\n) ORDER BY row_id").to_arrow_table()
             except duckdb.Error as exc:
                 raise DataRejected("schema", f"the features query does not run over these rows: {exc}") from exc
+        return frame
+
+    def _scored(self, frame: pa.Table) -> Any:
+        import pandas as pd
+
         scores = predict(self._booster, self._schema, frame)
         index = pd.Index(frame["row_id"].to_pylist(), name="row")
         return (
