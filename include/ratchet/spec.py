@@ -32,6 +32,7 @@ from ratchet.domain.gates import (
 )
 from ratchet.domain.measuring import Measuring
 from ratchet.domain.records import Record, digest
+from ratchet.domain.segments import BETWEEN, SLUG, name_of, split
 from ratchet.domain.snapshots import SourceFormat
 from ratchet.domain.training_rules import Evaluation, Segments, Target, Training
 from ratchet.domain.windows import Span, Windows, windows
@@ -436,6 +437,7 @@ _DECIDES_NOTHING = {
     "override",
     "rollback",
     "retention",
+    "segments",  # decides which models there are besides; of one of these it is part of the digest
 }
 _DECIDES_MODEL = {"source", "window", "validation", "target", "training"}
 _FINDS_PARAMETERS = {"tuning", "memory_gib"}  # what it finds decides the model, not how, nor where its matrices lay
@@ -447,17 +449,32 @@ class Pipeline(Record):
     spec: PipelineSpec
     suite: dict[str, Any]
     sql: str
+    segment: str = ""  # slug of the value whose rows alone are learnt from and scored; empty: all rows
 
     @property
     def name(self) -> str:
-        """The pipeline's name."""
-        return self.spec.name
+        """The name of the model, its ledger and its nights: the pipeline's, or that of one of its segments."""
+        return name_of(self.spec.name, self.segment)
+
+    @property
+    def min_rows(self) -> int:
+        """With fewer rows to fit on the night is skipped."""
+        return self.spec.segments.min_rows if self.segment and self.spec.segments else self.spec.window.min_rows
+
+    def of_segment(self, slug: str) -> Pipeline:
+        """Return the pipeline of one segment's model."""
+        return self.model_copy(update={"segment": slug})
+
+    @property
+    def _which_rows(self) -> dict[str, Any]:
+        """What a segment's digests hold besides."""
+        return {"segment": [self.spec.segments.by if self.spec.segments else "", self.segment]} if self.segment else {}
 
     @property
     def digest(self) -> str:
         """The sha256 of everything in the spec, suite and SQL that a verdict can depend on."""
         content = self.spec.model_dump(mode="json", exclude=_DECIDES_NOTHING)
-        return digest({"spec": content, "suite": self.suite, "sql": self.sql})
+        return digest({"spec": content, "suite": self.suite, "sql": self.sql, **self._which_rows})
 
     @property
     def recipe(self) -> str:
@@ -465,7 +482,7 @@ class Pipeline(Record):
         content = self.spec.model_dump(
             mode="json", include=_DECIDES_MODEL, exclude={"validation": {"window"}, "training": _FINDS_PARAMETERS}
         )
-        return digest({"spec": content, "suite": self.suite, "sql": self.sql})
+        return digest({"spec": content, "suite": self.suite, "sql": self.sql, **self._which_rows})
 
     def with_params(self, params: dict[str, Any]) -> Pipeline:
         """Return the pipeline with other parameters of XGBoost's own than the spec's."""
@@ -510,10 +527,10 @@ def pipeline_names(home: Path) -> tuple[str, ...]:
 
 
 def load_pipeline(name: str, home: Path | None = None, overrides: dict[str, Any] | None = None) -> Pipeline:
-    """Read one pipeline.
+    """Read one pipeline, or that of one of its segments' models.
 
     Args:
-        name: the YAML file's name without its ending.
+        name: the YAML file's name without its ending; of a segment, two hyphens and its slug follow.
         home: the folder to look in; by default ``RATCHET_HOME`` or ``include/``.
         overrides: values by dotted key, such as ``{"training.params.max_depth": 4}``.
 
@@ -522,18 +539,30 @@ def load_pipeline(name: str, home: Path | None = None, overrides: dict[str, Any]
         SpecInvalid: with every problem found, each with file, key, value and choices.
     """
     home = home or default_home()
-    path = home / "pipelines" / f"{name}.yaml"
+    whole, slug = split(name)
+    path = home / "pipelines" / f"{whole}.yaml"
     if not path.is_file():
         raise PipelineUnknown(name, str(home), pipeline_names(home))
     spec = parse_spec(_text(path), str(path), overrides)
-    if spec.name != name:
-        raise SpecInvalid([Problem(str(path), "name", f"{spec.name!r} must be the file's name, {name!r}")])
+    if spec.name != whole:
+        raise SpecInvalid([Problem(str(path), "name", f"{spec.name!r} must be the file's name, {whole!r}")])
+    if BETWEEN in name:
+        _refuse_no_segment(spec, name, slug, path)
     wrong: list[Problem] = []
     suite = _suite(home, spec.validation.suite, path, wrong)
     sql = _sql(home, spec.features, path, wrong)
     if wrong:
         raise SpecInvalid(wrong)
-    return Pipeline(spec=spec, suite=suite, sql=sql)
+    return Pipeline(spec=spec, suite=suite, sql=sql, segment=slug)
+
+
+def _refuse_no_segment(spec: PipelineSpec, name: str, slug: str, path: Path) -> None:
+    if spec.segments is None:
+        words = f"{name!r} asks for a segment, and there are none; add `segments: {{by: …}}`, or ask for {spec.name!r}"
+        raise SpecInvalid([Problem(str(path), "segments", words)])
+    if not re.fullmatch(SLUG, slug):
+        words = f"{slug!r} is no segment's slug; `ratchet segments {spec.name}` lists those that there are"
+        raise SpecInvalid([Problem(str(path), "segments", words)])
 
 
 def load_without_suite(name: str, home: Path | None = None) -> Pipeline:

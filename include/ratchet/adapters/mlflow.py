@@ -19,6 +19,7 @@ from pydantic import ValidationError
 
 from ratchet.domain.models import ModelFiles, ModelSchema, ModelVersion, files_digest
 from ratchet.domain.retention import TrackedRun
+from ratchet.domain.segments import parent_of
 from ratchet.errors import (
     ArtifactTampered,
     ObjectNotFound,
@@ -322,6 +323,7 @@ class MlflowRegistry:
         return f"{self._shown}/#/models/{pipeline}/versions/{version}"
 
     def _experiment(self, pipeline: str) -> str:
+        pipeline = parent_of(pipeline)  # the runs of its segments stand beside its own
         if pipeline not in self._experiments:
             from mlflow.exceptions import MlflowException
 

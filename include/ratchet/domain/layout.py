@@ -1,25 +1,31 @@
-"""Where everything lies in the platform's own bucket (``RATCHET_BUCKET``). One place to change it."""
+"""Where everything lies in the platform's own bucket (``RATCHET_BUCKET``). One place to change it.
+
+A segment's model has a name of its own (``domain.segments``), and so have its nights and its ledger. The data that it learns from is
+its pipeline's: snapshots, validation, quarantine and summaries lie once, whichever of the two names is asked with.
+"""
 
 from __future__ import annotations
 
 from datetime import date
+
+from ratchet.domain.segments import BETWEEN, parent_of
 
 _BROKEN = "-broken"
 
 
 def snapshot(pipeline: str, digest: str) -> str:
     """Key of a snapshot's manifest."""
-    return f"snapshots/{pipeline}/{digest}.json"
+    return f"snapshots/{parent_of(pipeline)}/{digest}.json"
 
 
 def pinned(pipeline: str, scope: str, cutoff: date) -> str:
     """Key of the note that says which snapshot a night has pinned; ``scope`` is the digest of what the spec reads."""
-    return f"pins/{pipeline}/{scope[:16]}/{cutoff}.json"
+    return f"pins/{parent_of(pipeline)}/{scope[:16]}/{cutoff}.json"
 
 
 def pins(pipeline: str, scope: str) -> str:
     """Prefix of all notes of one scope."""
-    return f"pins/{pipeline}/{scope[:16]}/"
+    return f"pins/{parent_of(pipeline)}/{scope[:16]}/"
 
 
 def validation(pipeline: str, suite_digest: str, content: str, *, broken: bool = False) -> str:
@@ -35,12 +41,12 @@ def validated(uri: str) -> tuple[str, bool]:
 
 def data_docs(pipeline: str, suite_digest: str, content: str) -> str:
     """Key of one partition's Data Docs page."""
-    return f"data_docs/{pipeline}/{suite_digest[:16]}/{content}.html"
+    return f"data_docs/{parent_of(pipeline)}/{suite_digest[:16]}/{content}.html"
 
 
 def validations(pipeline: str, suite_digest: str) -> str:
     """Prefix of all validation results under one suite."""
-    return f"validations/{pipeline}/{suite_digest[:16]}/"
+    return f"validations/{parent_of(pipeline)}/{suite_digest[:16]}/"
 
 
 def quarantine(pipeline: str, suite_digest: str, content: str) -> str:
@@ -50,7 +56,7 @@ def quarantine(pipeline: str, suite_digest: str, content: str) -> str:
 
 def quarantines(pipeline: str, suite_digest: str) -> str:
     """Prefix of all quarantine notes under one suite."""
-    return f"quarantine/{pipeline}/{suite_digest[:16]}/"
+    return f"quarantine/{parent_of(pipeline)}/{suite_digest[:16]}/"
 
 
 def quarantined_rows(pipeline: str, suite_digest: str, content: str) -> str:
@@ -65,12 +71,12 @@ def release(pipeline: str, content: str, release_digest: str) -> str:
 
 def releases(pipeline: str) -> str:
     """Prefix of all such decisions."""
-    return f"releases/{pipeline}/"
+    return f"releases/{parent_of(pipeline)}/"
 
 
 def summary(pipeline: str, plan: str, content: str) -> str:
     """Key of what one source file was found to hold; ``plan`` is the digest of what it was asked."""
-    return f"summaries/{pipeline}/{plan[:16]}/{content}.json"
+    return f"summaries/{parent_of(pipeline)}/{plan[:16]}/{content}.json"
 
 
 def reference_profile(pipeline: str, cutoff: date, artifact_digest: str) -> str:
@@ -177,6 +183,36 @@ def alerts(pipeline: str) -> str:
 def probes(day: date) -> str:
     """Prefix of what a day's probes of the store have written, and removed again unless they were killed."""
     return f"probes/{day}/"
+
+
+def segments(pipeline: str) -> str:
+    """Prefix of what became of a pipeline's segments, night by night."""
+    return f"segments/{pipeline}/"
+
+
+def segments_of(pipeline: str, cutoff: date, run: str) -> str:
+    """Key of what became of all segments in one night."""
+    return f"{segments(pipeline)}{cutoff}/{run}.json"
+
+
+def nights_of_segments(pipeline: str) -> str:
+    """Prefix of the nights' records of all segments of a pipeline."""
+    return f"nights/{pipeline}{BETWEEN}"
+
+
+def ledgers_of_segments(pipeline: str) -> str:
+    """Prefix of the ledgers of all segments of a pipeline."""
+    return f"ledger/{pipeline}{BETWEEN}"
+
+
+def overviews() -> str:
+    """Prefix of what the overview shows of each pipeline; all of it can be made again from nights and ledgers."""
+    return "overview/"
+
+
+def overview(pipeline: str) -> str:
+    """Key of what the overview shows of one pipeline."""
+    return f"{overviews()}{pipeline}.json"
 
 
 def ledger(pipeline: str) -> str:

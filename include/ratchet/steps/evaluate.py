@@ -69,7 +69,7 @@ def _evaluate(ctx: Context) -> EvaluateResult:
         f"{table.num_rows} rows of {holdout}"
         + (f", {unseen} of them new to the champion too" if night.score.champion else "")
     )
-    key = layout.step(spec.name, ctx.run_key, "predictions.parquet", dry_run=night.request.dry_run)
+    key = layout.step(ctx.pipeline.name, ctx.run_key, "predictions.parquet", dry_run=night.request.dry_run)
     services.store.put(key, _predictions(ctx, challenger, champion), "application/vnd.apache.parquet")
     services.registry.log(
         night.train.mlflow_run_id,

@@ -12,6 +12,7 @@ from ratchet.domain.windows import Span
 from ratchet.local_cache import full_disk_rejects, intact, remember, use
 from ratchet.ports import FeatureFrame, FeatureQuery, TableFile, TableFiles
 from ratchet.provenance import code_digest
+from ratchet.steps.by_segment import of_segment, sorted_by
 from ratchet.steps.pulls import pull_pinned
 from ratchet.steps.quarantine import exclusions
 from ratchet.steps.snapshot import date_column, file_format, load
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from ratchet.domain.snapshots import Pin, Snapshot
     from ratchet.ports import FileProfile
     from ratchet.spec import Table
+    from ratchet.steps.by_segment import Parts
     from ratchet.steps.context import Context
     from ratchet.steps.quarantine import Exclusions
 
@@ -46,28 +48,55 @@ def feature_query(ctx: Context, sql: str) -> FeatureQuery:
 
 
 def feature_frame(ctx: Context, sql: str) -> FeatureFrame:
-    """Run a features query over the whole snapshot, less what is in quarantine.
+    """Run a features query over the whole snapshot, less what is in quarantine; of a segment's model, return its rows.
 
-    The query always sees the whole window, because it may look back over an entity's past; who wants fewer days filters
-    the result.
+    The query always sees the whole window, because it may look back over an entity's past; who wants fewer days, or one
+    segment, filters the result. However many segments there are, it runs once.
     """
+    return _of_its_rows(ctx, sql, load(ctx).window.last)
+
+
+def segmented(ctx: Context, sql: str) -> tuple[FeatureFrame, Parts]:
+    """Return the feature frame of all rows in order of their segments, and where each of these lies in it."""
+    frame, key = _kept(ctx, sql, load(ctx).window.last)
+    file, parts = sorted_by(ctx.services.cache, frame, key, ctx.pipeline)
+    return FeatureFrame.of_file(file, landed=parts.rows, unlabelled=0, dropped=0, columns=parts.columns), parts
+
+
+def _of_its_rows(ctx: Context, sql: str, last: date) -> FeatureFrame:
+    frame, key = _kept(ctx, sql, last)
+    return of_segment(ctx.services.cache, frame, key, ctx.pipeline) if ctx.pipeline.segment else frame
+
+
+def _kept(ctx: Context, sql: str, last: date) -> tuple[FeatureFrame, str]:
+    """Return the frame of all rows as it was when ``last`` was the newest day, and what identifies its content."""
     snapshot, spec = load(ctx), ctx.pipeline.spec
     left_out = _left_out(ctx)
-    key = digest([snapshot.digest, left_out, sql, spec.source.model_dump(mode="json"), spec.target.sql, code_digest()])
+    earlier = [] if last >= snapshot.window.last else [str(last)]
+    content = [
+        snapshot.digest,
+        left_out,
+        sql,
+        spec.source.model_dump(mode="json"),
+        spec.target.sql,
+        spec.target.group,
+        code_digest(),
+    ]
+    key = digest([*content, *earlier])
     cache = ctx.services.cache
     folder = cache / "frames"
     table_file, counts_file = folder / f"{key}.arrow", folder / f"{key}.json"
     if use(cache, table_file, counts_file) and intact(cache, table_file) and intact(cache, counts_file):
         counts = _Counts.model_validate_json(counts_file.read_bytes())
-        return FeatureFrame.of_file(table_file, **counts.model_dump())
+        return FeatureFrame.of_file(table_file, **counts.model_dump()), key
     with full_disk_rejects(cache, "the feature frame"), _aside(folder, key) as aside:
-        frame = ctx.services.engine.features(_query(ctx, sql, _tables(ctx, snapshot, snapshot.window.last)), aside)
+        frame = ctx.services.engine.features(_query(ctx, sql, _tables(ctx, snapshot, last)), aside)
         aside.replace(table_file)
         remember(cache, table_file)
         aside.write_text(_Counts(**frame.model_dump(exclude={"table"})).model_dump_json())
         aside.replace(counts_file)
         remember(cache, counts_file)
-    return frame
+    return frame, key
 
 
 def feature_frame_through(ctx: Context, sql: str, last: date) -> FeatureFrame:
@@ -75,6 +104,8 @@ def feature_frame_through(ctx: Context, sql: str, last: date) -> FeatureFrame:
     snapshot = load(ctx)
     if last >= snapshot.window.last:
         return feature_frame(ctx, sql)
+    if ctx.pipeline.segment:  # the others will ask for the same day
+        return _of_its_rows(ctx, sql, last)
     # The file has no name any more when this returns, and is gone when the frame is.
     with _aside(ctx.services.cache / "frames", f"through-{last}") as aside:
         return ctx.services.engine.features(_query(ctx, sql, _tables(ctx, snapshot, last)), aside)

@@ -111,12 +111,21 @@ def run_night(
     Returns:
         The night, and the error that ended it where one did that was not foreseen.
     """
-    night, error = begin(request, pipeline), None
+    return go_on(begin(request, pipeline), pipeline, services, watch)
+
+
+def go_on(
+    night: Night, pipeline: Pipeline, services: Services, watch: Callable[[StepName, str], None] | None = None
+) -> tuple[Night, BaseException | None]:
+    """Run what is left of a night in this process; the report is written however it ends. Returns what ``run_night`` does."""
+    error: BaseException | None = None
 
     def say_of(step: StepName) -> Callable[[str], None]:
         return (lambda message: watch(step, message)) if watch else silent
 
     for step in STEPS:
+        if night.result(step) is not None:
+            continue
         if step != "report" and (night.ended or (step in {"approve", "promote"} and not goes_on(night))):
             continue
         if watch:

@@ -66,7 +66,7 @@ def accept(ctx: Context) -> None:
     """
     request = ctx.night.request
     assert ctx.night.snapshot
-    if not request.dry_run:
+    if not (request.dry_run or ctx.pipeline.segment):  # which reads what its pipeline's night has noted
         ctx.services.store.put(
             layout.pinned(ctx.pipeline.name, ctx.pipeline.scope, request.cutoff),
             ctx.night.snapshot.digest.encode(),

@@ -54,15 +54,15 @@ def fitted(ctx: Context, frame: FeatureFrame, days: Windows) -> Fit:
         NightSkipped: ``too_few_rows``.
         DataRejected: ``one_class``, ``empty``, ``non_finite``.
     """
-    spec = ctx.pipeline.spec
     rows = frame.count(days.fit)
-    if rows < spec.window.min_rows:
+    if rows < ctx.pipeline.min_rows:
         without = (
             f"; of {frame.landed} rows in the window {frame.unlabelled} have no label: target.sql is NULL for them"
         )
         raise NightSkipped(
             "too_few_rows",
-            f"{rows} labelled rows in {days.fit}, window.min_rows is {spec.window.min_rows}{without if frame.unlabelled else ''}",
+            f"{rows} labelled rows in {days.fit}, {'segments' if ctx.pipeline.segment else 'window'}.min_rows is {ctx.pipeline.min_rows}"
+            f"{without if frame.unlabelled else ''}",
         )
     ctx.say(f"fitting on {rows} rows of {days.fit}, watching {days.stop}")
     return ctx.services.trainer.fit(frame, days, _plan(ctx), frames.feature_query(ctx, ctx.pipeline.sql))
@@ -126,12 +126,15 @@ def _account(ctx: Context, frame: FeatureFrame, fit: Fit, days: Windows) -> RowA
     Raises:
         RowsUnaccounted: their counts do not add up.
     """
-    validated = ctx.night.validate_
+    validated, mine = (
+        ctx.night.validate_,
+        bool(ctx.pipeline.segment),
+    )  # of a segment only its labelled rows can be told apart
     assert validated
     account = RowAccount(
-        landed=sum(pin.rows for pin in load(ctx).tables["rows"]),
+        landed=frame.landed if mine else sum(pin.rows for pin in load(ctx).tables["rows"]),
         outside=frame.outside,
-        quarantined_partitions=sum(q.rows for q in validated.quarantined),
+        quarantined_partitions=0 if mine else sum(q.rows for q in validated.quarantined),
         quarantined_rows=frame.quarantined,
         unlabelled=frame.unlabelled,
         dropped=frame.dropped,
@@ -139,7 +142,7 @@ def _account(ctx: Context, frame: FeatureFrame, fit: Fit, days: Windows) -> RowA
         watched=frame.count(days.stop),
         held_out=frame.count(days.holdout),
     )
-    single = sum(q.rows for q in validated.quarantined_rows)
+    single = 0 if mine else sum(q.rows for q in validated.quarantined_rows)
     if account.quarantined_rows != single:
         why = f"{single} rows were quarantined one by one, {account.quarantined_rows} were left out"
         raise RowsUnaccounted(ctx.pipeline.name, why, str(account))

@@ -1,0 +1,206 @@
+"""Segments: one model for each value of a column, each with a champion, gates and a ledger of its own."""
+
+from __future__ import annotations
+
+from datetime import date, timedelta
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+import yaml
+from small_world import FIRST, NIGHT, ROWS, SPEC, QuickTrainer, World
+
+from ratchet.domain.night import Night
+from ratchet.errors import RatchetError, SpecInvalid
+from ratchet.steps import frames, segments
+from ratchet.steps.context import Context
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from ratchet.domain.segments import SegmentsResult
+    from ratchet.ports import FeatureFrame, Fit
+    from ratchet.steps.context import Services
+
+TOMORROW = NIGHT + timedelta(days=1)
+PLACES = ["north", "South Side", "islet", None]
+SHARES = [0.55, 0.35, 0.06, 0.04]  # by day: of 80 rows some 44, 28, 5 and 3
+SEGMENTED = yaml.safe_dump({**yaml.safe_load(SPEC), "segments": {"by": "place", "min_rows": 40}})
+
+
+def landed(world: World, through: date = NIGHT) -> World:
+    """Land days whose rows lie in three places of very different size, or in none."""
+    for i in range((through - FIRST).days + 1):
+        day = FIRST + timedelta(days=i)
+        random = np.random.default_rng(day.toordinal())
+        world.land(day, **_columns(random, day, 2 * ROWS))
+    return world
+
+
+def _columns(random: Any, day: date, rows: int) -> dict[str, Any]:
+    x, z = random.normal(size=rows), random.normal(size=rows)
+    place = [PLACES[i] for i in random.choice(len(PLACES), rows, p=SHARES)]
+    hot = x + 0.5 * random.normal(size=rows) > 0
+    return {"id": np.arange(rows) + day.toordinal() * 1000, "x": x, "z": z, "place": place, "y": hot}
+
+
+class Broken(QuickTrainer):
+    """A trainer that cannot fit the rows of one place."""
+
+    def fit(self, frame: FeatureFrame, *rest: Any) -> Fit:
+        """See ``ports.Trainer.fit``."""
+        if set(frame.table["place"].to_pylist()) == {"north"}:
+            raise ZeroDivisionError("no north today")
+        return super().fit(frame, *rest)
+
+
+def both(
+    world: World, cutoff: date = NIGHT, services: Services | None = None, **asked: Any
+) -> tuple[Night, SegmentsResult, BaseException | None]:
+    """Run a night and the nights of its segments."""
+    night = world.night(cutoff, services, **asked)
+    result, error = segments.run_all(night, world.pipeline(), services or world.services)
+    return night, result, error
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory) -> World:
+    """Return a world in which a night has been, with its segments."""
+    made = landed(World(tmp_path_factory.mktemp("segments"), SEGMENTED), TOMORROW)
+    both(made)
+    return made
+
+
+def test_each_segment_has_a_champion_and_a_ledger_of_its_own(world: World) -> None:
+    """The segments with rows enough each promote their first model into a ledger under their own name."""
+    found = segments.newest(world.services, "small")
+    assert found
+    own = {segment.value: segment.champion for segment in found.segments if segment.serves == "own"}
+    assert own == {"north": 1, "South Side": 1}
+    for slug in ("north", *(s.slug for s in found.segments if s.value == "South Side")):
+        (entry,) = world.services.ledger.entries(f"small--{slug}")
+        assert entry.action == "bootstrap"
+        assert world.registry.alias(f"small--{slug}", "champion") == 1
+    assert [entry.pipeline for entry in world.entries] == ["small"]
+
+
+def test_a_sparse_segment_is_served_by_the_global_champion(world: World) -> None:
+    """A segment of too few rows has no night, and the record says why and who serves it."""
+    found = segments.newest(world.services, "small")
+    assert found
+    (islet,) = (segment for segment in found.segments if segment.value == "islet")
+    assert (islet.serves, islet.outcome, found.champion) == ("global", None, 1)
+    assert "rows to fit on, segments.min_rows is 40" in islet.why
+    assert world.services.ledger.entries("small--islet") == ()
+
+
+def test_every_row_is_in_a_segment_or_has_no_value(world: World) -> None:
+    """The rows of all segments and those without a value add up to the labelled rows of the window."""
+    found = segments.newest(world.services, "small")
+    assert found
+    assert found.of_none > 0
+    assert sum(segment.rows for segment in found.segments) + found.of_none == found.rows == 8 * 2 * ROWS
+
+
+def test_a_segment_learns_from_its_rows_alone(world: World) -> None:
+    """The frame of a segment holds the rows of the frame of all that have its value, in the same order."""
+    night = world.until("train", pipeline=world.pipeline())
+    whole = frames.feature_frame(Context(world.pipeline(), night, world.services), world.pipeline().sql).table
+    own = world.pipeline().of_segment("north")
+    part = frames.feature_frame(Context(own, night, world.services), own.sql).table
+    here = [place == "north" for place in whole["place"].to_pylist()]
+    assert part.equals(whole.filter(here).combine_chunks())
+    versions = world.registry.versions("small--north")
+    assert {v.recipe_spec for v in versions}.isdisjoint(v.recipe_spec for v in world.registry.versions("small"))
+
+
+def test_the_second_night_compares_each_segment_with_its_own_champion(world: World, tmp_path: Path) -> None:
+    """A segment's challenger meets the segment's champion, on the segment's rows."""
+    again = world.copy(tmp_path)
+    _, found, error = both(again, TOMORROW)
+    assert error is None
+    north = next(segment for segment in found.segments if segment.value == "north")
+    assert north.version == 2
+    (record,) = (key for key in again.store.keys(f"nights/small--north/{TOMORROW}"))
+    night = Night.model_validate_json(again.store.get(record))
+    assert night.score
+    assert night.evaluate
+    assert night.score.champion
+    assert night.score.champion.version == 1
+    assert 0 < night.evaluate.common_rows <= night.evaluate.rows < 3 * 2 * ROWS
+
+
+def test_one_failing_segment_blocks_no_other(world: World, tmp_path: Path) -> None:
+    """What goes wrong in one segment's night is told, and the others and the segment's champion stay as they are."""
+    again = world.copy(tmp_path)
+    services = again.machine("cache", Broken())
+    _, found, error = both(again, TOMORROW, services)
+    assert isinstance(error, ZeroDivisionError)
+    (north,) = found.failed
+    assert (north.value, north.champion, north.outcome) == ("north", 1, "failed")
+    assert "no north today" in found.words
+    assert {s.value: s.version for s in found.segments}["South Side"] == 2
+
+
+def test_run_again_it_finds_the_same(world: World, tmp_path: Path) -> None:
+    """The same night a second time makes no version, no entry and no other record."""
+    again = world.copy(tmp_path)
+    before = again.store.contents("ledger/"), again.store.contents("runs/")
+    first = segments.newest(again.services, "small")
+    _, found, _ = both(again)
+    assert (again.store.contents("ledger/"), again.store.contents("runs/")) == before
+    assert first
+    assert [(s.slug, s.champion, s.version) for s in found.segments] == [
+        (s.slug, s.champion, s.version) for s in first.segments
+    ]
+
+
+def test_a_dry_run_promotes_no_segment(tmp_path: Path) -> None:
+    """A dry run decides on every segment, and leaves no ledger and no version."""
+    fresh = landed(World(tmp_path, SEGMENTED))
+    _, found, _ = both(fresh, dry_run=True)
+    assert {s.outcome for s in found.segments if not s.why or s.outcome} == {"promoted"}
+    assert found.own == 0
+    assert not fresh.store.contents("ledger/")
+    assert segments.newest(fresh.services, "small") is None
+
+
+@pytest.mark.parametrize(
+    ("asked", "named"),
+    [({"skip": ("north",)}, "segments.skip names it"), ({"most": 1}, "it is not among the 1 of most rows")],
+)
+def test_whoever_is_left_out_is_told(world: World, asked: dict[str, Any], named: str) -> None:
+    """A value that the spec skips, or that comes after the most of them, falls back, and the plan says why."""
+    pipeline = world.pipeline(**{f"segments__{key}": value for key, value in asked.items()})
+    night = world.until("train", pipeline=pipeline)
+    made = segments.plan(Context(pipeline, night, world.services))
+    assert any(named in segment.without for segment in made.segments)
+    assert made.missing == 0
+
+
+def test_a_column_that_is_no_feature_is_refused(world: World) -> None:
+    """The message names the features that there are."""
+    pipeline = world.pipeline(segments__by="plaice")
+    night = world.until("train", pipeline=pipeline)
+    with pytest.raises(SpecInvalid, match="'plaice' is no feature of the query; there are: x, z, place"):
+        segments.plan(Context(pipeline, night, world.services))
+
+
+def test_a_segment_is_found_by_its_value_or_slug(world: World) -> None:
+    """What a person types names the segment's model; what no night has seen is refused with those that there are."""
+    name = segments.resolve(world.services, "small", "South Side")
+    assert name.startswith("small--south_side-")
+    assert segments.resolve(world.services, "small", name.partition("--")[2]) == name
+    with pytest.raises(RatchetError, match=r"no segment 'Atlantis'; the newest night has seen: north"):
+        segments.resolve(world.services, "small", "Atlantis")
+
+
+def test_who_serves_is_what_the_ledgers_say_now(world: World, tmp_path: Path) -> None:
+    """The list follows the ledgers, not the record of the night."""
+    again = world.copy(tmp_path)
+    found = segments.newest(again.services, "small")
+    assert found
+    for key in again.store.keys("ledger/small--north/"):
+        again.store.delete(key)
+    now = {s.value: s.serves for s in segments.standing_now(again.services, found).segments}
+    assert now == {"north": "global", "South Side": "own", "islet": "global"}
