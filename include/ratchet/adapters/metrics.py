@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ratchet.domain.losses import row_losses
+from ratchet.domain.rankings import lists_of, numbered
 
 if TYPE_CHECKING:
     from ratchet.domain.measuring import Measuring
@@ -101,12 +102,11 @@ def _quantile(how: Measuring, y: Floats, p: Floats) -> Metrics:
     from sklearn import metrics as sk
 
     below = [float((y <= p[:, i]).mean()) for i in range(len(how.quantiles))]
-    middle = middle_of(how.quantiles)
     found: Metrics = {
         "pinball": float(
             np.mean([sk.mean_pinball_loss(y, p[:, i], alpha=alpha) for i, alpha in enumerate(how.quantiles)])
         ),
-        "mae": float(sk.mean_absolute_error(y, p[:, middle])),
+        "mae": float(sk.mean_absolute_error(y, p[:, how.middle])),
         "quantile_error": float(max(abs(b - alpha) for b, alpha in zip(below, how.quantiles, strict=True))),
     }
     if len(how.quantiles) > 1:
@@ -115,15 +115,8 @@ def _quantile(how: Measuring, y: Floats, p: Floats) -> Metrics:
     return {**found, **{f"below_{alpha:g}": b for alpha, b in zip(how.quantiles, below, strict=True)}}
 
 
-def middle_of(quantiles: tuple[float, ...]) -> int:
-    """Return which quantile is the median, or nearest to it."""
-    return min(range(len(quantiles)), key=lambda i: (abs(quantiles[i] - 0.5), i))
-
-
 def _ranking(how: Measuring, y: Floats, p: Floats, lists: Any) -> Metrics:
     """Average over the lists of which one order is better than another; NDCG is scikit-learn's, for all lists at once."""
-    from ratchet.domain.rankings import lists_of, numbered  # noqa: PLC0415
-
     found = lists_of(y, p, numbered(lists), how.ndcg_at)
     counted = found.counts > 0
     sides = {"ndcg": found.ndcg, "mrr": found.reciprocal_rank, "precision": found.precision}

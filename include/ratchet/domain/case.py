@@ -41,6 +41,18 @@ class SharedMetric(Record):
     rows: int
 
 
+class Difference(Record):
+    """What a metric of both models on the same rows, which neither has seen, differs by; None where one is undefined."""
+
+    champion: float | None
+    challenger: float | None
+    difference: float | None  # challenger − champion
+    low: float | None  # of its 95 % interval over days; None where there is none
+    high: float | None
+    rows: int
+    days: int
+
+
 class Level(Record):
     """How high the challenger predicts on the hold-out, and how high the truth is there and was in training.
 

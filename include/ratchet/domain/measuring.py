@@ -14,3 +14,8 @@ class Measuring(Record):
     top_k: int = 3  # of a multiclass task: a label among the k likeliest counts as found
     ndcg_at: int = 10  # of a ranking: how far down a list is looked at
     quantiles: tuple[float, ...] = ()  # of a quantile task: of each column of the predictions
+
+    @property
+    def middle(self) -> int:
+        """Which quantile is the median, or the one nearest to it."""
+        return min(range(len(self.quantiles)), key=lambda i: (abs(self.quantiles[i] - 0.5), i))

@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from ratchet.domain.accounting import RowAccount
 from ratchet.domain.alerts import Alert, of_night
-from ratchet.domain.case import CaseForPromotion, Cost
+from ratchet.domain.case import CaseForPromotion, Cost, Difference
 from ratchet.domain.drifted import DriftResult
 from ratchet.domain.explanations import Explanation
 from ratchet.domain.findings import Finding
@@ -170,6 +170,7 @@ class EvaluateResult(Record):
     common_rows: int
     predictions: str  # key of the Parquet file
     explanation: Explanation | None = None  # None in records of nights before there was one
+    differences: dict[str, Difference] = {}  # of metrics, on the rows that neither has seen: "auc", "auc[origin=JFK]"
 
 
 class RegisterResult(Record):

@@ -23,6 +23,7 @@ from ratchet.steps.explain import explained
 from ratchet.steps.measures import Common, Scored, Slices, measures
 from ratchet.steps.recorded import recorded
 from ratchet.steps.trial import gather
+from ratchet.steps.uncertainty import intervals, paired_differences
 
 if TYPE_CHECKING:
     from ratchet.domain.models import ModelVersion
@@ -62,6 +63,7 @@ def _evaluate(ctx: Context) -> EvaluateResult:
         paired={loss: common.paired(loss) for loss in LOSSES[spec.target.task]} if common else {},
         trial=gather(ctx) if problem is None else None,
         findings=night.findings,
+        intervals=intervals(ctx, challenger, common),
         **measures(ctx, frame, challenger, common),
     )
     unseen = champion.table.num_rows if champion else 0
@@ -86,6 +88,7 @@ def _evaluate(ctx: Context) -> EvaluateResult:
         common_rows=unseen,
         predictions=key,
         explanation=explained(ctx, challenger, champion),
+        differences=paired_differences(ctx, common) if common else {},
     )
 
 

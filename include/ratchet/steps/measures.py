@@ -8,8 +8,7 @@ import numpy as np
 
 from ratchet.domain.case import BaselineDay, DataHealth, DayLoss, Level, MetricValue, SharedMetric
 from ratchet.domain.drift import index_of_counts, stability_index
-from ratchet.domain.gates import LOSSES, AgeGate, BaselineGate, DriftGate, SliceGapGate, SlicesGate, StabilityGate
-from ratchet.domain.intervals import gain_interval, metric_intervals
+from ratchet.domain.gates import AgeGate, BaselineGate, DriftGate, SliceGapGate, SlicesGate, StabilityGate
 from ratchet.domain.losses import by_day, row_losses
 from ratchet.domain.windows import DAY
 from ratchet.steps import frames, turns
@@ -33,7 +32,8 @@ class Scored:
     """A model on a table."""
 
     def __init__(self, ctx: Context, files: ModelFiles, table: pa.Table) -> None:
-        trainer = ctx.services.trainer
+        trainer, self.measuring = ctx.services.trainer, ctx.pipeline.spec.measuring
+        self.lists: Any = None
         self.files = files
         self.classes = files.schema_.classes
         self.table = table
@@ -44,6 +44,10 @@ class Scored:
             ctx.pipeline.spec.measuring, self.y, self.predictions
         )
 
+    def of_lists(self, rows: Any) -> Any:
+        """Return the lists of some rows, where they stand in any."""
+        return None if self.lists is None else self.lists[rows]
+
 
 class Common:
     """Two models on the rows that both have scored."""
@@ -53,6 +57,11 @@ class Common:
         _, self._theirs, self.ours = np.intersect1d(theirs, ours, assume_unique=True, return_indices=True)
         self.champion, self.challenger = champion, challenger
         self.rows = len(self.ours)
+
+    @property
+    def theirs(self) -> Any:
+        """Which rows of the champion's table those of ``ours`` are."""
+        return self._theirs
 
     def paired(self, loss: Loss, which: Any = slice(None)) -> tuple[DayLoss, ...]:
         """Return both models' daily losses, over some of the rows."""
@@ -106,7 +115,6 @@ def measures(ctx: Context, frame: FeatureFrame, challenger: Scored, common: Comm
     """
     gates = ctx.pipeline.spec.gates
     wanted: dict[str, Any] = {
-        "intervals": _intervals(ctx, challenger, common),
         "levels": _levels(ctx, challenger, frame),
         "health": _health(ctx, frame),
         "served_days": _served(ctx) if any(isinstance(g, AgeGate) for g in gates) else None,
@@ -141,24 +149,20 @@ class Slices:
         self.codes = np.array([numbers[text] for text in texts], dtype=np.int32)[found.indices.to_numpy()]
         self.texts: pa.Array = pa.array(self.names, pa.string()).take(pa.array(self.codes))
 
+    def largest(self, rows: Any, most: int) -> Iterator[tuple[str, Any]]:
+        """Yield the values that most of some rows have, and where among these they stand."""
+        codes = self.codes[rows]
+        counts = np.bincount(codes, minlength=len(self.names))
+        order, ends = np.argsort(codes, kind="stable"), np.cumsum(counts)
+        for number in np.argsort(-counts, kind="stable")[:most].tolist():
+            if counts[number]:
+                yield self.names[number], order[ends[number] - counts[number] : ends[number]]
+
     def among(self, rows: Any = slice(None)) -> Iterator[tuple[str, Any]]:
         """Yield each value that some rows have, and which of these rows have it."""
         codes = self.codes[rows]
         for number in np.unique(codes):
             yield self.names[number], codes == number
-
-
-def _intervals(ctx: Context, challenger: Scored, common: Common | None) -> dict[str, tuple[float, float]]:
-    task = ctx.pipeline.spec.target.task
-    found = metric_intervals(task, challenger.days, challenger.y, challenger.predictions)
-    if common:
-        champion = common.champion
-        theirs = metric_intervals(task, champion.days, champion.y, champion.predictions)
-        found |= {f"champion.{name}": interval for name, interval in theirs.items()}
-        for loss in LOSSES[task]:
-            interval = gain_interval([d.champion - d.challenger for d in common.paired(loss)])
-            found |= {f"gain.{loss}": interval} if interval else {}
-    return found
 
 
 def _levels(ctx: Context, challenger: Scored, frame: FeatureFrame) -> dict[str, Level]:
