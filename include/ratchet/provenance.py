@@ -32,7 +32,7 @@ _DECIDE_NOTHING = frozenset(
                 "rollback",
             )
         ),
-        *(f"steps/{name}.py" for name in ("explain", "watch", "whatif")),
+        *(f"steps/{name}.py" for name in ("explain", "explain_row", "versions", "watch", "whatif")),
         "domain/explanations.py",
         "adapters/xgb_shap.py",
         *(f"adapters/{name}.py" for name in ("alerts", "ledger", "mlflow", "s3", "sandbox", "signing")),

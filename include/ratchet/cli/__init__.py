@@ -14,6 +14,7 @@ import typer
 from ratchet.cli import (
     actions,
     demo,
+    explain,
     history,
     ledger,
     night,
@@ -36,6 +37,7 @@ actions.add_to(app)
 ledger.add_to(app)
 replay.add_to(app)
 reproduce.add_to(app)
+explain.add_to(app)
 snapshot.add_to(app)
 quarantine.add_to(app)
 suite.add_to(app)
