@@ -361,6 +361,16 @@ class PipelineSpec(Record):
 
     @property
     def measuring(self) -> Measuring:
+    @model_validator(mode="after")
+    def _search_has_days(self) -> PipelineSpec:
+        tuning, window = self.training.tuning, self.window
+        left = window.days - window.holdout_days - 1
+        if tuning and tuning.days and tuning.days > left:
+            raise ValueError(
+                f"training.tuning.days: {tuning.days} leaves no day to fit on; of the {window.days} days of the window at most {left} can be scored on"
+            )
+        return self
+
         """What metrics depend on besides labels and predictions."""
         looked, target = self.evaluation, self.target
         return Measuring(

@@ -79,6 +79,7 @@ _ORDER = (
     "scores",
     "evidence",
     "trials",
+    "tuning",
     "recipes",
     "reports",
     "runs",
@@ -158,6 +159,8 @@ class _Needed:
         self.known_keys = {fact.run_key for fact in every}
         self.recipes = {fact.recipe_spec for fact in kept}
         self.trials = {name[:16] for fact in kept for name in (fact.recipe_spec, fact.recipe)}
+        # Nights go by what the newest search has found; its trials are told in what was found.
+        self.search = max((kept.key for kept in found.objects if _is_search(kept.key)), default="")
         watched, serves = guard(entries), reign(entries)
         self.reign = serves.seq if serves else 0
         since = [*(watched.turns if watched else ()), *([serves] if serves else ())]
@@ -195,6 +198,9 @@ class _Needed:
     def _trial(self, _key: str, parts: list[str]) -> bool:
         return int(parts[0]) >= self.reign or parts[1] in self.trials or _day(parts[2]) >= self.horizon
 
+    def _tuning(self, key: str, parts: list[str]) -> bool:
+        return key == self.search or date.fromisoformat(parts[1][:10]) >= self.horizon
+
     def _profile(self, _key: str, parts: list[str]) -> bool:
         digest = parts[1].removesuffix(".json").removesuffix("-fresh")
         return digest in self.artifacts or date.fromisoformat(parts[0]) >= self.horizon
@@ -227,6 +233,7 @@ _RULES: dict[str, Callable[[_Needed, str, list[str]], bool]] = {
     "evidence": _Needed._scored,  # noqa: SLF001
     "trials": _Needed._trial,  # noqa: SLF001
     "recipes": _Needed._recipe,  # noqa: SLF001
+    "tuning": _Needed._tuning,  # noqa: SLF001
     "profiles": _Needed._profile,  # noqa: SLF001
     "reports": _Needed._night,  # noqa: SLF001
     "nights": _Needed._night,  # noqa: SLF001
@@ -235,6 +242,10 @@ _RULES: dict[str, Callable[[_Needed, str, list[str]], bool]] = {
     "pins": _Needed._pin,  # noqa: SLF001
     "snapshots": _Needed._snapshot,  # noqa: SLF001
 }
+
+
+def _is_search(key: str) -> bool:
+    return key.startswith("tuning/") and key.split("/")[2:3] == ["found"]
 
 
 def _fact(made: Champion | ModelVersion) -> _Fact:

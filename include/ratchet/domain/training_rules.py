@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from difflib import get_close_matches
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, StrictBool, StrictFloat, StrictInt, field_validator, model_validator
@@ -87,6 +88,45 @@ SPACE: dict[str, Range | Choices] = {
 }
 
 
+SEARCHABLE = [
+    "eta",
+    "learning_rate",
+    "gamma",
+    "min_split_loss",
+    "max_depth",
+    "min_child_weight",
+    "max_delta_step",
+    "subsample",
+    "sampling_method",
+    "colsample_bytree",
+    "colsample_bylevel",
+    "colsample_bynode",
+    "reg_lambda",
+    "lambda",
+    "reg_alpha",
+    "alpha",
+    "tree_method",
+    "scale_pos_weight",
+    "grow_policy",
+    "max_leaves",
+    "num_parallel_tree",
+    "max_cat_to_onehot",
+    "max_cat_threshold",
+    "booster",
+    "rate_drop",
+    "skip_drop",
+    "one_drop",
+    "sample_type",
+    "normalize_type",
+    "tweedie_variance_power",
+    "huber_slope",
+    "lambdarank_pair_method",
+    "lambdarank_num_pair_per_sample",
+    "base_score",
+]
+_SAME = {"learning_rate": "eta", "min_split_loss": "gamma", "lambda": "reg_lambda", "alpha": "reg_alpha"}
+
+
 class Tuning(Record):
     """When and how parameters are searched. Between two searches those of the champion are used."""
 
@@ -106,7 +146,7 @@ class Tuning(Record):
     pruning: StrictBool = Field(
         default=True, description="Give a trial up that falls behind the median of those before it."
     )
-    patience_nights: StrictInt = Field(
+    patience_days: StrictInt = Field(
         14,
         ge=1,
         description="So many nights what was found may try to be promoted; then the champion's parameters are used again.",
@@ -120,6 +160,26 @@ class Training(Record):
     """How the booster is fitted."""
 
     rounds: StrictInt = Field(500, ge=1, description="The most boosting rounds.")
+    @field_validator("space")
+    @classmethod
+    def _searchable(cls, value: dict[str, Range | Choices]) -> dict[str, Range | Choices]:
+        for key in value:
+            if key in OURS:
+                raise ValueError(f"{key} is set by {OURS[key]}")
+            if key == "max_bin":
+                raise ValueError(
+                    "max_bin is not searched, because trials share their matrices; set it in training.params"
+                )
+            if key not in SEARCHABLE:
+                near = get_close_matches(key, SEARCHABLE, 1)
+                meant = f"; did you mean {near[0]!r}?" if near else ""
+                raise ValueError(
+                    f"{key!r} is no parameter of XGBoost's that is searched{meant} There are: {', '.join(SEARCHABLE)}"
+                )
+        if len({_SAME.get(key, key) for key in value}) < len(value):
+            raise ValueError("a parameter stands there under two of its names")
+        return value
+
     early_stopping_rounds: StrictInt = Field(
         30, ge=1, description="Stop after so many rounds without a better score on the stop days."
     )
@@ -170,8 +230,9 @@ class Training(Record):
     @model_validator(mode="after")
     def _searches_theirs(self) -> Training:
         for key in self.tuning.space if self.tuning else ():
-            if key in OURS:
-                raise ValueError(f"tuning.space: {key} is set by {OURS[key]}")
+            for other in self.params:
+                if key != other and _SAME.get(key, key) == _SAME.get(other, other):
+                    raise ValueError(f"tuning.space: {key} is called {other} in training.params; use one name in both")
         return self
 
 
