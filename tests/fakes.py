@@ -26,6 +26,7 @@ from ratchet.errors import (
     ObjectChanged,
     ObjectCorrupt,
     ObjectNotFound,
+    ServiceRefused,
 )
 
 if TYPE_CHECKING:
@@ -225,6 +226,8 @@ class _Run:
     inputs: tuple[DatasetUsed, ...] = ()
     status: str = "RUNNING"
 
+    name: str = ""
+    parent: str = ""
 
 class MemoryRegistry:
     """Fulfils ``ports.Registry``.
@@ -244,14 +247,29 @@ class MemoryRegistry:
         self._newest: dict[str, int] = {}
         self._lock = threading.Lock()
 
-    def start_run(self, pipeline: str, run_key: str, name: str, tags: Mapping[str, str]) -> str:
+    def start_run(self, pipeline: str, run_key: str, name: str, tags: Mapping[str, str], parent: str = "") -> str:
         """See ``ports.Registry.start_run``."""
         self.tripwire("start_run", pipeline)
         run_id = f"run-{next(self._runs_made)}"
-        self.runs[run_id] = _Run(pipeline, run_key, dict(tags))
+        if not parent:
+            self._end_killed(run_key)
+        self.runs[run_id] = _Run(pipeline, run_key, dict(tags), name=name, parent=parent)
         return run_id
 
     def log(
+    def resume_run(self, pipeline: str, run_key: str, run_id: str) -> None:
+        """See ``ports.Registry.resume_run``."""
+        self.tripwire("resume_run", pipeline)
+        if run_id not in self.runs:
+            raise ServiceRefused("memory", f"going on with run {run_id}", "it is gone")
+        self._end_killed(run_key)
+        self.runs[run_id].status = "RUNNING"
+
+    def _end_killed(self, run_key: str) -> None:
+        for run in self.runs.values():
+            if run.run_key == run_key and run.status == "RUNNING":
+                run.status = "KILLED"
+
         self,
         run_id: str,
         *,

@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     from ratchet.domain.night import Night
     from ratchet.domain.retention import TrackedRun
     from ratchet.domain.summaries import FileSummary
+    from ratchet.domain.training_rules import Choices, Range
+    from ratchet.domain.tuning import SearchTrial
     from ratchet.domain.validation import BrokenRow, ValidationReport
     from ratchet.spec import Pipeline
 
@@ -405,8 +407,18 @@ class DatasetUsed(Record):
 class Registry(Protocol):
     """Experiment tracking and the model registry."""
 
-    def start_run(self, pipeline: str, run_key: str, name: str, tags: Mapping[str, str]) -> str:
-        """Create a run and return its id."""
+    def start_run(self, pipeline: str, run_key: str, name: str, tags: Mapping[str, str], parent: str = "") -> str:
+        """Create a run, of its own or below another one, and return its id.
+
+        What a process that was killed has left running for the run key is marked so, unless the new run lies below another.
+        """
+
+    def resume_run(self, pipeline: str, run_key: str, run_id: str) -> None:
+        """Go on with a run whose process was killed; what else that has left running for the run key is marked so.
+
+        Raises:
+            ServiceRefused: the run is gone.
+        """
 
     def log(
         self,
@@ -437,6 +449,30 @@ class Registry(Protocol):
 
     def erase(self, run_id: str) -> str | None:
         """Delete a run with its artifacts, and say why these stay where they do."""
+class Study(Protocol):
+    """One search: the same answers in the same order give the same proposals."""
+
+    def ask(self, count: int) -> Sequence[Mapping[str, Any]]:
+        """Propose parameters for so many trials, which will be told of together."""
+
+    def tell(self, ended: Sequence[SearchTrial]) -> None:
+        """Say what came of the trials that were asked for last, in order."""
+
+    def add(self, ended: SearchTrial) -> None:
+        """Say what came of a trial that was not asked for; one outside of the space says nothing."""
+
+
+class Tuner(Protocol):
+    """Proposes parameters."""
+
+    @property
+    def version(self) -> str:
+        """What decides the proposals; another version's search is another one."""
+
+    def study(self, space: Mapping[str, Range | Choices], seed: int, trials: int) -> Study:
+        """Begin a search of at most so many trials."""
+
+
 
     def register(self, pipeline: str, version: Mapping[str, str], run_id: str) -> ModelVersion:
         """Create the one version of a run key from a run's model; ``version`` are its tags, as ModelVersion has them.

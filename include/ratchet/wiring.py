@@ -11,6 +11,7 @@ from ratchet.adapters.gx import GxValidator
 from ratchet.adapters.ledger import ObjectLedger
 from ratchet.adapters.mlflow import MlflowRegistry
 from ratchet.adapters.report import HtmlReporter
+from ratchet.adapters.optuna_tuner import OptunaTuner
 from ratchet.adapters.s3 import S3Store
 from ratchet.adapters.sandbox import FolderRegistry, FolderStore, KeptFits
 from ratchet.adapters.signing import signer, trusted_keys
@@ -49,6 +50,7 @@ def services(given: Settings | None = None) -> Services:
         reporter=HtmlReporter(),
         cache=found.cache,
         alerter=Webhook(found.alert_url.get_secret_value() if found.alert_url else None),
+        tuner=OptunaTuner(),
     )
 
 

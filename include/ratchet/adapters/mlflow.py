@@ -86,14 +86,22 @@ class MlflowRegistry:
 
         return MlflowClient(self.tracking_uri, self.tracking_uri)
 
-    def start_run(self, pipeline: str, run_key: str, name: str, tags: Mapping[str, str]) -> str:
+    def start_run(self, pipeline: str, run_key: str, name: str, tags: Mapping[str, str], parent: str = "") -> str:
         """See ``ports.Registry.start_run``."""
         with _translated(f"starting a run of {pipeline}"):
-            self._end_killed(pipeline, run_key)
+            if not parent:
+                self._end_killed(pipeline, run_key)
+            below = {"mlflow.parentRunId": parent} if parent else {}
             run = self.client.create_run(
-                self._experiment(pipeline), run_name=name, tags={**tags, "ratchet.run_key": run_key}
+                self._experiment(pipeline), run_name=name, tags={**tags, **below, "ratchet.run_key": run_key}
             )
             return str(run.info.run_id)
+
+    def resume_run(self, pipeline: str, run_key: str, run_id: str) -> None:
+        """See ``ports.Registry.resume_run``."""
+        with _translated(f"going on with run {run_id}"):
+            self._end_killed(pipeline, run_key)
+            self.client.update_run(run_id, "RUNNING")
 
     def _end_killed(self, pipeline: str, run_key: str) -> None:
         """Mark what a process that was killed has left running; should it live after all, it ends its run itself."""

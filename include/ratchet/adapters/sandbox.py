@@ -148,9 +148,12 @@ class FolderRegistry:
     def __init__(self, store: FolderStore) -> None:
         self._store = store
 
-    def start_run(self, pipeline: str, run_key: str, name: str, tags: Mapping[str, str]) -> str:  # noqa: ARG002
+    def start_run(self, pipeline: str, run_key: str, name: str, tags: Mapping[str, str], parent: str = "") -> str:  # noqa: ARG002
         """See ``ports.Registry.start_run``."""
         return uuid.uuid4().hex
+
+    def resume_run(self, pipeline: str, run_key: str, run_id: str) -> None:
+        """See ``ports.Registry.resume_run``."""
 
     def log(
         self,

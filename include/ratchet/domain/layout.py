@@ -115,6 +115,36 @@ def recipe(pipeline: str, recipe_spec: str) -> str:
     return f"recipes/{pipeline}/{recipe_spec}.json"
 
 
+def searches(pipeline: str) -> str:
+    """Prefix of what searches for parameters have found."""
+    return f"tuning/{pipeline}/found/"
+
+
+def search(pipeline: str, cutoff: date, study: str) -> str:
+    """Key of what one search has found; written once."""
+    return f"{searches(pipeline)}{cutoff}-{study[:16]}.json"
+
+
+def searched(uri: str) -> date:
+    """Return the cutoff of the night that an address of a search is about."""
+    return date.fromisoformat(uri.rpartition("/")[2][:10])
+
+
+def search_trials(pipeline: str, cutoff: date, study: str) -> str:
+    """Prefix of the trials of one search."""
+    return f"tuning/{pipeline}/trials/{cutoff}/{study[:16]}/"
+
+
+def search_trial(pipeline: str, cutoff: date, study: str, number: int) -> str:
+    """Key of one trial of a search; written once."""
+    return f"{search_trials(pipeline, cutoff, study)}{number:05d}.json"
+
+
+def search_run(pipeline: str, cutoff: date, study: str) -> str:
+    """Key of the note that names the tracked run of a search."""
+    return f"tuning/{pipeline}/runs/{cutoff}-{study[:16]}"
+
+
 def trial_day(pipeline: str, reign: int, recipe: str, day: date) -> str:
     """Key of one day of a trial: a recipe against the champion's, or refreshing against holding."""
     return f"{trial(pipeline, reign, recipe)}{day}.json"

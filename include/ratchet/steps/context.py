@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
     from ratchet.domain.night import Night
     from ratchet.domain.windows import Windows
-    from ratchet.ports import Alerter, Engine, Ledger, ObjectStore, Registry, Reporter, Trainer, Validator
+    from ratchet.ports import Alerter, Engine, Ledger, ObjectStore, Registry, Reporter, Trainer, Tuner, Validator
     from ratchet.spec import Pipeline
 
 
@@ -36,6 +36,7 @@ class Services:
     reporter: Reporter
     cache: Path
     alerter: Alerter = field(default_factory=Nowhere)
+    tuner: Tuner | None = None  # needed by nights that tune
 
 
 def silent(_message: str) -> None:

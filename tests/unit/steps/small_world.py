@@ -15,6 +15,7 @@ import yaml
 from fakes import MemoryRegistry, MemoryStore, PlainReporter, SmallValidator, Tripwire
 from ratchet.adapters.duck import DuckEngine
 from ratchet.adapters.ledger import ObjectLedger
+from ratchet.adapters.optuna_tuner import OptunaTuner
 from ratchet.adapters.xgb import XgbTrainer, predict
 from ratchet.domain.case import Cost
 from ratchet.domain.models import ModelSchema, files_digest
@@ -116,6 +117,7 @@ class World:
             ledger=ObjectLedger(self.store),
             reporter=PlainReporter(),
             cache=self.caches / cache,
+            tuner=OptunaTuner(),
         )
 
     def pipeline(self, **overrides: Any) -> Pipeline:
