@@ -127,6 +127,13 @@ class TableFiles(Record):
     ignore: tuple[str, ...] = ()  # columns that are not read
 
 
+class Cut(Record):
+    """A moment of the past, as whose the tables are shown: half of the events of a day have happened by then."""
+
+    day: date
+    times: Mapping[str, str]  # table → column of when a row became known; "rows" is among them
+
+
 class FeatureQuery(Record):
     """What the features query is run over."""
 
@@ -134,6 +141,12 @@ class FeatureQuery(Record):
     sql: str
     hidden: tuple[str, ...]  # columns of rows that the query cannot see: unknown at prediction time
     target: str  # SQL expression over all columns of rows; NULL where there is no label
+    group: str | None = None  # of a ranking: SQL expression of the list that a row stands in, likewise
+    cut: Cut | None = None  # show the tables as they were at this moment
+
+
+GROUP = "ratchet.group"  # column of a frame that tells a ranking's lists apart; no feature is called that
+LABELS = ("row_id", "dt", "target", GROUP)  # columns of a frame that are no features
 
 
 class FeatureFrame(Record):

@@ -102,7 +102,7 @@ class Table(Record):
     @model_validator(mode="after")
     def _reads_what_it_needs(self) -> Table:
         needed = {*self.columns, *([self.partition.column] if isinstance(self.partition, ByColumn) else [])}
-        needed |= set(getattr(self, "unknown_at_prediction", ()))
+        needed |= {*getattr(self, "unknown_at_prediction", ()), getattr(self, "known_at", None) or ""}
         both = sorted(needed & set(self.ignore))
         if both:
             raise ValueError(
@@ -147,6 +147,11 @@ class SideTable(Table):
     )
 
 
+    known_at: str | None = Field(
+        None,
+        description="DATE or TIMESTAMP column of when a row became known; with validation.window.event_time it shows features that use what came "
+        "later on the same day.",
+    )
 class Source(Table):
     """The table that is learnt from; the features query sees it as `rows`."""
 

@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from ratchet.domain.summaries import FileSummary
-    from ratchet.ports import FeatureQuery, FileFormat, SummaryPlan, TableFile, TableFiles
+    from ratchet.ports import Cut, FeatureQuery, FileFormat, SummaryPlan, TableFile, TableFiles
     from ratchet.spec import Pipeline
 
 _LAYOUT = 4  # of the converted files and their profiles; another number converts anew
@@ -159,8 +159,13 @@ class DuckEngine:
         rows = tables["rows"]
         _shut(con, [file.path for table in query.tables.values() for file in table.files])
         _refuse_strangers(query.hidden, rows.columns)
-        visible = {
-            name: _visible(table.columns, query.hidden if name == "rows" else ()) for name, table in tables.items()
+        if query.cut:
+            tables = _cut(con, query.cut, tables)
+            rows = tables["rows"]
+        landed = {file.key for file in query.tables["rows"].files}
+        visible = {  # a side table that reads the rows' own files would show what they hide
+            name: _visible(table.columns, query.hidden if landed & {f.key for f in query.tables[name].files} else ())
+            for name, table in tables.items()
         }
         for name, table in tables.items():
             shown = ", ".join(identifier(column) for column in visible[name])
@@ -248,6 +253,26 @@ def _leave_out(con: Any, wanted: Sequence[tuple[int, TableFile]]) -> bool:
     import pyarrow as pa  # noqa: PLC0415
 
     rows = [i * _FILE + row for i, file in wanted for row in file.without]
+def _cut(con: Any, cut: Cut, tables: Mapping[str, _Table]) -> dict[str, _Table]:
+    """Leave out what became known after half of a day's events; a row whose time cannot be read stays."""
+
+    def time(name: str) -> str:
+        return f"TRY_CAST({identifier(cut.times[name])} AS TIMESTAMP)"
+
+    half = f"quantile_disc({time('rows')}, 0.5)"
+    ((now,),) = con.execute(f"SELECT {half} FROM ({tables['rows'].source}) WHERE dt = DATE '{cut.day}'").fetchall()
+    if now is None:
+        return dict(tables)
+    return {
+        name: table._replace(
+            source=f"SELECT * FROM ({table.source}) WHERE NOT coalesce({time(name)} > TIMESTAMP {literal(now)}, false)"
+        )
+        if name in cut.times
+        else table
+        for name, table in tables.items()
+    }
+
+
     if rows:
         left_out = pa.table({"row_id": pa.array(rows, pa.int64())})
         con.register("_given", left_out)
@@ -398,12 +423,13 @@ def _translated(exc: Exception, where: str, hidden: Sequence[str]) -> Exception:
             "resource",
             f"the features query: {said}. Raise RATCHET_MEMORY_GIB as far as the worker has memory, free disk, or shorten the window",
         )
-    if "arquet" in said or isinstance(exc, duckdb.IOException):
+    forbidden = isinstance(exc, duckdb.PermissionException)
+    if not forbidden and ("arquet" in said or isinstance(exc, duckdb.IOException)):
         return DataRejected("corrupt", f"a file of the snapshot cannot be read any more: {said}")
     for name in hidden:
         if isinstance(exc, duckdb.BinderException) and re.search(rf'"{re.escape(name)}"', said, re.IGNORECASE):
             said = f"column {name} is unknown at prediction time (source.unknown_at_prediction), so the features query cannot use it"
-    if isinstance(exc, duckdb.PermissionException):
+    if forbidden:
         said = "the query may read `rows` and the side tables, and no other file"
     elif not isinstance(exc, NotOneSelect | duckdb.ProgrammingError) and isinstance(exc, duckdb.DataError):
         said = f"it fails on these rows: {said}; TRY_CAST gives NULL where CAST fails"

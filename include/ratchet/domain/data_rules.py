@@ -150,6 +150,23 @@ class LeakCheck(Record):
     )
 
 
+class LookaheadCheck(Record):
+    """Features that look past the event. The query is run again over tables that end with some days of the window."""
+
+    action: Action = Field("hold", description=_ACTIONS)
+    days: StrictInt = Field(
+        2,
+        ge=1,
+        le=14,
+        description="How many days of the window are looked at each night; which ones follows from the snapshot. Each costs a run of the features query "
+        "over the days up to it.",
+    )
+    allowed: tuple[str, ...] = Field(
+        (),
+        description="Features that change with what comes later, and are known when a prediction is made all the same.",
+    )
+
+
 class WindowChecks(Record):
     """What single rows cannot show. The days of the hold-out, and corrected ones, are held against the days before the hold-out."""
 
@@ -191,6 +208,7 @@ class WindowChecks(Record):
         OverlapCheck(), description="Rows on both sides of the cut between training and hold-out."
     )
     leak: LeakCheck = Field(LeakCheck(), description="One feature that nearly decides the label.")
+    lookahead: LookaheadCheck = Field(LookaheadCheck(), description="Features that look past the event.")
 
 
 class Drift(Record):

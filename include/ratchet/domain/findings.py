@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 from ratchet.domain.records import Record
 
-FindingKind = Literal["volume", "nulls", "labels", "time", "duplicates", "overlap", "leak", "drift"]
+FindingKind = Literal["volume", "nulls", "labels", "time", "duplicates", "overlap", "leak", "lookahead", "met", "drift"]
 
 
 class Finding(Record):

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from ratchet.domain.records import Record, digest
 from ratchet.domain.windows import Span
 from ratchet.local_cache import full_disk_rejects, intact, remember, use
-from ratchet.ports import FeatureFrame, FeatureQuery, TableFile, TableFiles
+from ratchet.ports import Cut, FeatureFrame, FeatureQuery, TableFile, TableFiles
 from ratchet.provenance import code_digest
 from ratchet.steps.by_segment import of_segment, sorted_by
 from ratchet.steps.pulls import pull_pinned
@@ -109,6 +109,17 @@ def feature_frame_through(ctx: Context, sql: str, last: date) -> FeatureFrame:
     # The file has no name any more when this returns, and is gone when the frame is.
     with _aside(ctx.services.cache / "frames", f"through-{last}") as aside:
         return ctx.services.engine.features(_query(ctx, sql, _tables(ctx, snapshot, last)), aside)
+
+
+def feature_frame_cut(ctx: Context, sql: str, day: date) -> FeatureFrame:
+    """Run a features query as it would have been run on a day, where the spec tells times when half of its events had happened."""
+    spec = ctx.pipeline.spec
+    at = spec.validation.window.event_time
+    sides = {name: side.known_at for name, side in spec.source.tables.items() if side.known_at}
+    cut = Cut(day=day, times={"rows": at, **sides}) if at else None
+    query = _query(ctx, sql, _tables(ctx, load(ctx), day)).model_copy(update={"cut": cut})
+    with _aside(ctx.services.cache / "frames", f"cut-{day}") as aside:
+        return ctx.services.engine.features(query, aside)
 
 
 def of_days(frame: FeatureFrame, first: date, last: date) -> pa.Table:

@@ -12,10 +12,10 @@ from ratchet.domain.night import TrainResult
 from ratchet.errors import AlreadyExists, NightSkipped, Problem, RowsUnaccounted, SpecInvalid
 from ratchet.ports import DatasetUsed, TrainingPlan
 from ratchet.provenance import libraries
-from ratchet.steps import frames
+from ratchet.steps import frames, lookahead
 from ratchet.steps.recorded import recorded
 from ratchet.steps.snapshot import accept, load
-from ratchet.steps.window_checks import feature_findings
+from ratchet.steps.window_checks import feature_findings, unless_rejected
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -99,7 +99,9 @@ def _train(ctx: Context) -> TrainResult:
     spec, services, days = ctx.pipeline.spec, ctx.services, ctx.windows
     frame = frames.feature_frame(ctx, ctx.pipeline.sql)
     _refuse_unknown_slices(ctx, frame.table)
-    findings = feature_findings(ctx, frame)
+    audits = (lookahead.look(ctx), lookahead.judged(ctx))
+    found = (*feature_findings(ctx, frame), *(finding for audit in audits for finding in audit.findings))
+    findings = unless_rejected(found)
     fit = fitted(ctx, frame, days)
     account = _account(ctx, frame, fit, days)
     rounds = fit.files.schema_.best_iteration + 1
@@ -135,6 +137,7 @@ def _account(ctx: Context, frame: FeatureFrame, fit: Fit, days: Windows) -> RowA
         landed=frame.landed if mine else sum(pin.rows for pin in load(ctx).tables["rows"]),
         outside=frame.outside,
         quarantined_partitions=0 if mine else sum(q.rows for q in validated.quarantined),
+        audited=tuple(words for audit in audits for words in audit.words),
         quarantined_rows=frame.quarantined,
         unlabelled=frame.unlabelled,
         dropped=frame.dropped,

@@ -60,25 +60,26 @@ def window_findings(ctx: Context, validated: ValidateResult) -> tuple[Finding, .
     _refuse_future(ctx, parts)
     checks = ctx.pipeline.spec.validation.window
     found = findings(parts, ctx.windows, _fresh(ctx, snapshot), checks)
-    return _unless_rejected(found)
+    return unless_rejected(found)
 
 
 def feature_findings(ctx: Context, frame: FeatureFrame) -> tuple[Finding, ...]:
-    """Look at the features of labelled rows: for one that decides the label, and for values that are missing.
-
-    Raises:
-        DataRejected: ``leak`` or ``nulls``, where the spec rejects them.
-    """
+    """Look at the features of labelled rows: for one that decides the label, and for values that are missing."""
     checks = ctx.pipeline.spec.validation.window
     found: list[Finding] = []
     if checks.leak.action != "off":
         found += _leaks(ctx, frame.table)
     if checks.nulls.action != "off":
         found += _missing(ctx, frame)
-    return _unless_rejected(found)
+    return tuple(found)
 
 
-def _unless_rejected(found: Sequence[Finding]) -> tuple[Finding, ...]:
+def unless_rejected(found: Sequence[Finding]) -> tuple[Finding, ...]:
+    """Return findings, unless one of them ends the night.
+
+    Raises:
+        DataRejected: what the spec rejects; the others are named with it.
+    """
     first = next((finding for finding in found if finding.action == "reject"), None)
     if first is not None:
         others = [f"{finding.kind} {finding.subject}" for finding in found if finding is not first]
