@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from ratchet.domain.models import ModelFiles, ModelSchema, ModelVersion, files_digest
+from ratchet.domain.models import ModelFiles, ModelName, ModelSchema, ModelVersion, files_digest
 from ratchet.domain.records import digest
 from ratchet.domain.retention import TrackedRun
 from ratchet.domain.snapshots import StoredObject
@@ -223,6 +223,7 @@ class _Run:
     curves: dict[str, Sequence[float]] = field(default_factory=dict)
     files: dict[str, bytes] = field(default_factory=dict)
     model: dict[str, bytes] = field(default_factory=dict)
+    evaluated: dict[str, bytes] = field(default_factory=dict)
     inputs: tuple[DatasetUsed, ...] = ()
     status: str = "RUNNING"
 
@@ -296,10 +297,10 @@ class MemoryRegistry:
         self.tripwire("log_inputs", run_id)
         self.runs[run_id].inputs = tuple(datasets)
 
-    def log_model(self, run_id: str, files: ModelFiles) -> None:
+    def log_model(self, run_id: str, files: ModelFiles, name: ModelName = "model") -> None:
         """See ``ports.Registry.log_model``."""
         self.tripwire("log_model", run_id)
-        self.runs[run_id].model = dict(files.files)
+        setattr(self.runs[run_id], name, dict(files.files))
 
     def finish(self, run_id: str, *, failed: bool = False) -> None:
         """See ``ports.Registry.finish``."""
@@ -359,16 +360,19 @@ class MemoryRegistry:
         aliases = self._aliases.get(pipeline, {})
         self._aliases[pipeline] = {name: v for name, v in aliases.items() if v != version}
 
-    def download(self, run_id: str, digest: str, *, fresh: bool = False) -> tuple[Path, ModelFiles]:
+    def download(
+        self, run_id: str, digest: str, *, fresh: bool = False, name: ModelName = "model"
+    ) -> tuple[Path, ModelFiles]:
         """See ``ports.Registry.download``."""
         folder = self.folder / digest
         if fresh or not folder.is_dir():
             run = self.runs.get(run_id)
-            if run is None or not run.model:
-                raise ObjectNotFound(f"memory run {run_id} artifact model/data")
+            stored: dict[str, bytes] = getattr(run, name) if run else {}
+            if not stored:
+                raise ObjectNotFound(f"memory run {run_id} artifact {name}/data")
             folder.mkdir(parents=True, exist_ok=True)
-            for name, data in run.model.items():
-                (folder / name).write_bytes(data)
+            for file, data in stored.items():
+                (folder / file).write_bytes(data)
         files = {path.name: path.read_bytes() for path in folder.iterdir()}
         found = files_digest(files)
         if found != digest:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol
 from pydantic import Field
 
 from ratchet.domain.case import Cost
-from ratchet.domain.models import ModelFiles, ModelSchema, ModelVersion, Task
+from ratchet.domain.models import ModelFiles, ModelName, ModelSchema, ModelVersion, Task
 from ratchet.domain.records import Record
 from ratchet.domain.snapshots import SourceFormat, StoredObject
 from ratchet.domain.windows import Span, Windows
@@ -448,8 +448,8 @@ class Registry(Protocol):
     def log_inputs(self, run_id: str, datasets: Sequence[DatasetUsed]) -> None:
         """Log what a run has learnt from, as the tracking server's own dataset records."""
 
-    def log_model(self, run_id: str, files: ModelFiles) -> None:
-        """Log the model as a pyfunc of data only, under the run's artifact path ``model``."""
+    def log_model(self, run_id: str, files: ModelFiles, name: ModelName = "model") -> None:
+        """Log a model as a pyfunc of data only, under the run's artifact path of its name."""
 
     def finish(self, run_id: str, *, failed: bool = False) -> None:
         """End a run."""
@@ -502,7 +502,9 @@ class Tuner(Protocol):
     def delete_version(self, pipeline: str, version: int) -> None:
         """Delete a version that lost a race for its run key."""
 
-    def download(self, run_id: str, digest: str, *, fresh: bool = False) -> tuple[Path, ModelFiles]:
+    def download(
+        self, run_id: str, digest: str, *, fresh: bool = False, name: ModelName = "model"
+    ) -> tuple[Path, ModelFiles]:
         """Bring a run's model into the local cache, by digest, without looking at its MLmodel; ``fresh``: although it is there.
 
         Raises:

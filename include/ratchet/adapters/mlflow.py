@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
-from ratchet.domain.models import ModelFiles, ModelSchema, ModelVersion, files_digest
+from ratchet.domain.models import ModelFiles, ModelName, ModelSchema, ModelVersion, files_digest
 from ratchet.domain.retention import TrackedRun
 from ratchet.domain.segments import parent_of
 from ratchet.errors import (
@@ -149,12 +149,12 @@ class MlflowRegistry:
         with _translated(f"logging the datasets of run {run_id}"):
             _set(lambda: self.client.log_inputs(run_id, inputs))
 
-    def log_model(self, run_id: str, files: ModelFiles) -> None:
+    def log_model(self, run_id: str, files: ModelFiles, name: ModelName = "model") -> None:
         """See ``ports.Registry.log_model``."""
         self._upload(
             run_id,
-            {**_described(run_id), **{f"data/{name}": data for name, data in files.files.items()}},
-            "model",
+            {**_described(run_id, name), **{f"data/{file}": data for file, data in files.files.items()}},
+            name,
         )
 
     def _upload(self, run_id: str, files: Mapping[str, bytes], path: str) -> None:
@@ -246,7 +246,9 @@ class MlflowRegistry:
         with _translated(f"deleting version {version} of {pipeline}"):
             self.client.delete_model_version(pipeline, str(version))
 
-    def download(self, run_id: str, digest: str, *, fresh: bool = False) -> tuple[Path, ModelFiles]:
+    def download(
+        self, run_id: str, digest: str, *, fresh: bool = False, name: ModelName = "model"
+    ) -> tuple[Path, ModelFiles]:
         """See ``ports.Registry.download``."""
         folder = self.cache / "models" / digest
         if fresh:
@@ -256,7 +258,7 @@ class MlflowRegistry:
             with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".pull-") as made:
                 got = Path(made) / "data"
                 got.mkdir()
-                self._pull(run_id, got)
+                self._pull(run_id, got, name)
                 with contextlib.suppress(OSError):  # another process was faster; both hold the same bytes
                     got.rename(folder)
         files = {name: (folder / name).read_bytes() for name in _FILES}
@@ -267,7 +269,7 @@ class MlflowRegistry:
         schema = ModelSchema.model_validate_json(files["schema.json"])
         return folder, ModelFiles(booster=files["booster.ubj"], features=files["features.sql"].decode(), schema_=schema)
 
-    def _pull(self, run_id: str, folder: Path) -> None:
+    def _pull(self, run_id: str, folder: Path, model: ModelName) -> None:
         """Bring a model's files into a folder.
 
         ``MlflowClient.download_artifacts`` says of every fault that the path is wrong; here one that may pass is told from
@@ -275,16 +277,16 @@ class MlflowRegistry:
         """
         from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 
-        doing, place = f"downloading the model of run {run_id}", f"{self._shown} run {run_id} artifact model/data"
+        doing, place = f"downloading the model of run {run_id}", f"{self._shown} run {run_id} artifact {model}/data"
         with _translated(doing, place):
             uri = self.client.get_run(run_id).info.artifact_uri
             store = get_artifact_repository(uri, self.tracking_uri, self.tracking_uri)
-            there = {Path(found.path).name for found in store.list_artifacts("model/data")}
+            there = {Path(found.path).name for found in store.list_artifacts(f"{model}/data")}
         for name in _FILES:
             if name not in there:
                 raise ObjectNotFound(f"{place}/{name}")
             with _translated(doing, f"{place}/{name}"):
-                store._download_file(f"model/data/{name}", str(folder / name))  # noqa: SLF001  the public one, see above
+                store._download_file(f"{model}/data/{name}", str(folder / name))  # noqa: SLF001  the public one, see above
 
     def alias(self, pipeline: str, alias: str) -> int | None:
         """See ``ports.Registry.alias``."""
@@ -440,7 +442,7 @@ def _tracked(run: Any) -> TrackedRun | None:
     return None
 
 
-def _described(run_id: str) -> dict[str, bytes]:
+def _described(run_id: str, name: ModelName) -> dict[str, bytes]:
     """Return the files that make the model an MLflow pyfunc of data only: no pickle, no code."""
     from mlflow.models import Model
     from mlflow.pyfunc import add_to_model

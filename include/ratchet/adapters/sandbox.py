@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ratchet.domain.models import ModelFiles, ModelSchema, ModelVersion, files_digest
+from ratchet.domain.models import ModelFiles, ModelName, ModelSchema, ModelVersion, files_digest
 from ratchet.domain.records import Record, digest, sha256
 from ratchet.domain.snapshots import StoredObject
 from ratchet.errors import AlreadyExists, ArtifactTampered, ObjectNotFound
@@ -170,10 +170,10 @@ class FolderRegistry:
     def log_inputs(self, run_id: str, datasets: Sequence[DatasetUsed]) -> None:
         """See ``ports.Registry.log_inputs``."""
 
-    def log_model(self, run_id: str, files: ModelFiles) -> None:
+    def log_model(self, run_id: str, files: ModelFiles, name: ModelName = "model") -> None:
         """See ``ports.Registry.log_model``."""
-        for name, data in files.files.items():
-            self._store.put(f"{_run(run_id)}{name}", data)
+        for file, data in files.files.items():
+            self._store.put(f"{_place(run_id, name)}{file}", data)
 
     def finish(self, run_id: str, *, failed: bool = False) -> None:
         """See ``ports.Registry.finish``."""
@@ -214,10 +214,18 @@ class FolderRegistry:
         """See ``ports.Registry.delete_version``; the number is not given again."""
         self._store.put(f"{_versions(pipeline)}{version:08d}", b"")
 
-    def download(self, run_id: str, digest: str, *, fresh: bool = False) -> tuple[Path, ModelFiles]:  # noqa: ARG002  there is no copy
+    def download(
+        self,
+        run_id: str,
+        digest: str,
+        *,
+        fresh: bool = False,  # noqa: ARG002  there is no copy
+        name: ModelName = "model",
+    ) -> tuple[Path, ModelFiles]:
         """See ``ports.Registry.download``."""
-        folder = self._store.path(_run(run_id))
-        files = {name: self._store.get(f"{_run(run_id)}{name}") for name in _MODEL}
+        place = _place(run_id, name)
+        folder = self._store.path(place)
+        files = {file: self._store.get(f"{place}{file}") for file in _MODEL}
         if (found := files_digest(files)) != digest:
             raise ArtifactTampered(f"the model of run {run_id}", digest, found)
         return folder, _model(files)
@@ -363,6 +371,10 @@ def _ingredients(
 def _model(files: Mapping[str, bytes]) -> ModelFiles:
     schema = ModelSchema.model_validate_json(files["schema.json"])
     return ModelFiles(booster=files["booster.ubj"], features=files["features.sql"].decode(), schema_=schema)
+
+
+def _place(run_id: str, name: ModelName) -> str:
+    return _run(run_id) if name == "model" else f"{_run(run_id)}{name}/"
 
 
 def _run(run_id: str) -> str:

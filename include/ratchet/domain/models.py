@@ -8,6 +8,11 @@ from typing import Literal
 from ratchet.domain.records import Record, digest, sha256
 
 Task = Literal["binary", "multiclass", "regression", "quantile", "ranking"]
+CLASSIFIED: tuple[Task, ...] = ("binary", "multiclass")  # whose labels are classes; those of the others are numbers
+
+ModelName = Literal[
+    "model", "evaluated"
+]  # of a run's models: the one that is registered, and where that is another, the one that was judged
 
 
 class Feature(Record):

@@ -12,7 +12,7 @@ from ratchet.domain.drifted import DriftResult
 from ratchet.domain.explanations import Explanation
 from ratchet.domain.findings import Finding
 from ratchet.domain.gates import Loss
-from ratchet.domain.models import ModelVersion
+from ratchet.domain.models import ModelName, ModelVersion
 from ratchet.domain.quarantine import QuarantinedPartition, QuarantinedRows
 from ratchet.domain.records import Record, digest
 from ratchet.domain.snapshots import SnapshotDiff
@@ -148,7 +148,7 @@ class TrainResult(Record):
 
     mlflow_run_id: str
     mlflow_url: str
-    artifact_digest: str
+    artifact_digest: str  # of the model that is registered
     rows: int
     rounds: int
     importance: dict[str, float]
@@ -158,6 +158,13 @@ class TrainResult(Record):
     account: RowAccount | None = None  # None in records of nights before there was one
     findings: tuple[Finding, ...] = ()  # of the audit for leaks
     audited: tuple[str, ...] = ()  # what the audit has looked at, in words
+    evaluated: str = ""  # digest of the fit that is evaluated, where another one serves: one on the hold-out's days too
+    refitted: int = 0  # rows that that one has learnt from
+
+    @property
+    def judged(self) -> tuple[str, ModelName]:
+        """The digest of the fit that is evaluated, and under which name it was logged."""
+        return (self.evaluated, "evaluated") if self.evaluated else (self.artifact_digest, "model")
 
 
 class EvaluateResult(Record):

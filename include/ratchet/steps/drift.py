@@ -93,7 +93,7 @@ def keep_reference(ctx: Context, frame: FeatureFrame, files: ModelFiles) -> None
     frame.forget()
     document = _with_past(made, before, past).model_dump_json().encode()
     if not night.request.dry_run:
-        services.store.put(_key(ctx, night.request.cutoff, files.digest), document)
+        services.store.put(_key(ctx, night.request.cutoff, night.train.artifact_digest), document)
     found = night.score.drift
     services.registry.log(
         night.train.mlflow_run_id, metrics=metrics(found) if found else {}, files={ARTIFACT: document}

@@ -42,7 +42,8 @@ def _evaluate(ctx: Context) -> EvaluateResult:
     night, services, spec = ctx.night, ctx.services, ctx.pipeline.spec
     assert night.train
     assert night.score
-    _, files = services.registry.download(night.train.mlflow_run_id, night.train.artifact_digest)
+    digest, name = night.train.judged
+    _, files = services.registry.download(night.train.mlflow_run_id, digest, name=name)
     holdout = ctx.windows.holdout
     frame = frames.feature_frame(ctx, ctx.pipeline.sql)
     table = frames.of_days(frame, holdout.first, holdout.last)

@@ -23,11 +23,16 @@ def gate(ctx: Context) -> GateResult:
     def make() -> GateResult:
         assert ctx.night.evaluate
         assert ctx.night.register_
-        problem = ctx.night.register_.smoke
+        problem, again = ctx.night.register_.smoke, ctx.night.train and ctx.night.train.evaluated
+        expected = (
+            "the predictions of its fit; another one, without the hold-out, was judged"
+            if again
+            else "the evaluated predictions"
+        )
         smoke = Check(
             name="smoke test",
             outcome=Outcome.FAIL if problem else Outcome.PASS,
-            reason=problem or "the registered artifact, loaded in a fresh process, gives the evaluated predictions",
+            reason=problem or f"the registered artifact, loaded in a fresh process, gives {expected}",
         )
         tried = {"smoke": smoke, "cost": ctx.night.register_.cost}
         return _decided(ctx, judge(ctx.night.evaluate.case.model_copy(update=tried), ctx.pipeline.spec.gates))

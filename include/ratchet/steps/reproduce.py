@@ -12,7 +12,7 @@ from ratchet.errors import ActionRefused, ObjectNotFound
 from ratchet.spec import Pipeline
 from ratchet.steps import frames, history
 from ratchet.steps.context import Context, silent
-from ratchet.steps.train import fitted
+from ratchet.steps.train import fitted, refitted
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -71,7 +71,7 @@ def reproduce(services: Services, name: str, number: int, say: Callable[[str], N
     _, files = services.registry.download(version.mlflow_run_id, version.artifact_digest)
     ctx = Context(pipeline=pipeline, night=night, services=services, say=say)
     frame = frames.feature_frame(ctx, pipeline.sql)
-    built = fitted(ctx, frame, ctx.windows).files
+    built = refitted(ctx, frame, ctx.windows, fitted(ctx, frame, ctx.windows)).files
     return Reproduced(
         pipeline=name,
         version=number,

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from ratchet.domain import layout
 from ratchet.domain.accounting import RowAccount
 from ratchet.domain.night import TrainResult
+from ratchet.domain.windows import Span
 from ratchet.errors import AlreadyExists, NightSkipped, Problem, RowsUnaccounted, SpecInvalid
 from ratchet.ports import DatasetUsed, TrainingPlan
 from ratchet.provenance import libraries
@@ -65,10 +66,23 @@ def fitted(ctx: Context, frame: FeatureFrame, days: Windows) -> Fit:
             f"{without if frame.unlabelled else ''}",
         )
     ctx.say(f"fitting on {rows} rows of {days.fit}, watching {days.stop}")
-    return ctx.services.trainer.fit(frame, days, _plan(ctx), frames.feature_query(ctx, ctx.pipeline.sql))
+    return ctx.services.trainer.fit(frame, days, plan_of(ctx), frames.feature_query(ctx, ctx.pipeline.sql))
 
 
-def _plan(ctx: Context) -> TrainingPlan:
+def refitted(ctx: Context, frame: FeatureFrame, days: Windows, fit: Fit) -> Fit:
+    """Fit again on all days up to the hold-out's last, where the spec asks for it; else return the fit as it is.
+
+    As many rounds as early stopping kept are grown, on more rows: nothing is left that could say when to stop.
+    """
+    if not ctx.pipeline.spec.training.refit:
+        return fit
+    rounds, whole = fit.files.schema_.best_iteration + 1, Span(first=days.fit.first, last=days.holdout.last)
+    ctx.say(f"fitting {rounds} rounds again, on {whole}: this model is registered, the other one is judged")
+    return ctx.services.trainer.refit(frame, whole, plan_of(ctx), frames.feature_query(ctx, ctx.pipeline.sql), rounds)
+
+
+def plan_of(ctx: Context) -> TrainingPlan:
+    """Return how to fit, as the spec says."""
     training = ctx.pipeline.spec.training
     return TrainingPlan(
         task=ctx.pipeline.spec.target.task,
@@ -103,18 +117,22 @@ def _train(ctx: Context) -> TrainResult:
     found = (*feature_findings(ctx, frame), *(finding for audit in audits for finding in audit.findings))
     findings = unless_rejected(found)
     fit = fitted(ctx, frame, days)
+    served = refitted(ctx, frame, days, fit)
     account = _account(ctx, frame, fit, days)
     rounds = fit.files.schema_.best_iteration + 1
     ctx.say(f"{rounds} rounds kept; logging to MLflow")
-    run_id = _log(ctx, frame, fit)
+    run_id = _log(ctx, frame, fit, served)
+    again = served is not fit
     return TrainResult(
         mlflow_run_id=run_id,
         mlflow_url=services.registry.run_url(spec.name, run_id),
-        artifact_digest=fit.files.digest,
+        artifact_digest=served.files.digest,
+        evaluated=fit.files.digest if again else "",
+        refitted=served.rows if again else 0,
         rows=fit.rows,
         rounds=rounds,
         importance=dict(fit.importance),
-        seen_through=days.stop.last,
+        seen_through=days.holdout.last if again else days.stop.last,
         unlabelled=frame.unlabelled,
         dropped=frame.dropped,
         account=account,
@@ -155,8 +173,8 @@ def _account(ctx: Context, frame: FeatureFrame, fit: Fit, days: Windows) -> RowA
     return account
 
 
-def _log(ctx: Context, frame: FeatureFrame, fit: Fit) -> str:
-    registry, request, night, plan = ctx.services.registry, ctx.night.request, ctx.night, _plan(ctx)
+def _log(ctx: Context, frame: FeatureFrame, fit: Fit, served: Fit) -> str:
+    registry, request, night, plan = ctx.services.registry, ctx.night.request, ctx.night, plan_of(ctx)
     assert night.snapshot
     run_id = registry.start_run(
         ctx.pipeline.name,
@@ -168,7 +186,7 @@ def _log(ctx: Context, frame: FeatureFrame, fit: Fit) -> str:
             "ratchet.snapshot": night.snapshot.digest,
             "ratchet.spec_digest": night.spec_digest,
             "ratchet.code_digest": night.code_digest,
-            "ratchet.artifact_digest": fit.files.digest,
+            "ratchet.artifact_digest": served.files.digest,
             "ratchet.dry_run": str(request.dry_run).lower(),
             "ratchet.actor": request.actor,
             "mlflow.note.content": request.reason,
@@ -188,6 +206,7 @@ def _log(ctx: Context, frame: FeatureFrame, fit: Fit) -> str:
         metrics={
             "train.rows": fit.rows,
             "train.rounds": fit.files.schema_.best_iteration + 1,
+            **({"train.refitted": served.rows} if served is not fit else {}),
             "train.unlabelled": frame.unlabelled,
             "train.dropped": frame.dropped,
         },
@@ -200,7 +219,9 @@ def _log(ctx: Context, frame: FeatureFrame, fit: Fit) -> str:
         },
     )
     registry.log_inputs(run_id, _datasets(ctx, frame))
-    registry.log_model(run_id, fit.files)
+    registry.log_model(run_id, served.files)
+    if served is not fit:
+        registry.log_model(run_id, fit.files, "evaluated")
     registry.finish(run_id)
     return run_id
 

@@ -31,7 +31,7 @@ from ratchet.steps import frames
 from ratchet.steps.champion import problem_of
 from ratchet.steps.context import silent
 from ratchet.steps.pairs import over_common_rows
-from ratchet.steps.train import fitted
+from ratchet.steps.train import fitted, refitted
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -430,7 +430,7 @@ class _Arms:
         days = days.model_copy(update={"fit": Span(first=first, last=days.fit.last)})
         frame = self._frame(ctx, days.newest)
         cut = frame.model_copy(update={"table": frames.of_days(frame, first, days.newest)})
-        return fitted(ctx, cut, days).files
+        return refitted(ctx, cut, days, fitted(ctx, cut, days)).files
 
     def _scored(self, ctx: Context, day: date, files: ModelFiles) -> _Side:
         table = frames.of_days(self._frame(ctx, day), day, day)
