@@ -12,6 +12,7 @@ import unicodedata
 from datetime import date
 from typing import Literal
 
+from ratchet.domain.models import ModelVersion
 from ratchet.domain.records import Record, sha256
 
 BETWEEN = "--"  # pipeline and slug
@@ -87,6 +88,8 @@ class SegmentNight(Record):
     reason: str = ""
     version: int | None = None  # that it made
     champion: int | None = None  # its own, that serves after it
+    turned: ModelVersion | None = None  # who became its champion by this very attempt
+    entry: int | None = None  # of its ledger, by which
     page: str = ""  # key of its report
     seconds: float = 0.0
 

@@ -252,7 +252,11 @@ OURS = {
 class Segments(Record):
     """One model for each value of a column, beside the one for all rows."""
 
-    by: str = Field(min_length=1, description="A feature column; each value that it has in the window is a segment.")
+    by: str = Field(
+        min_length=1,
+        description="A feature column; each value that it has in the window is a segment.",
+        examples=["origin"],
+    )
     min_rows: StrictInt = Field(
         1000,
         ge=1,
@@ -260,6 +264,11 @@ class Segments(Record):
     )
     most: StrictInt = Field(1000, ge=1, description="The most segments; those of most rows come first.")
     skip: tuple[str, ...] = Field((), description="Values that get no model of their own.")
+    per_task: StrictInt = Field(
+        1,
+        ge=1,
+        description="So many segments' nights are run one after the other by one mapped task in Airflow: more of them in each spare its start.",
+    )
 
 
 class Evaluation(Record):

@@ -61,7 +61,18 @@ def training_dag(name: str) -> DAG:
             if before is not None:
                 before >> task
             before = task
+        if spec.segments:
+            _segments(dag, spec)
     return dag
+
+
+def _segments(dag: DAG, spec: PipelineSpec) -> None:
+    """Hang the nights of the segments on the gate; the report comes after them, too, and tells of them."""
+    from ratchet.orchestration.segments import segment_tasks  # noqa: PLC0415  only where it is needed
+
+    first, last = segment_tasks(spec)
+    dag.task_dict["gate"] >> first
+    last >> dag.task_dict["report"]
 
 
 def _wait(spec: PipelineSpec) -> BaseOperator:

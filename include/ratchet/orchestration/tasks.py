@@ -191,14 +191,16 @@ class ReportTask(StepTask):
         """Write the page and the note, or at least the note."""
         from ratchet.steps.report import headline  # noqa: PLC0415
 
-        run, night = context["dag_run"], so_far(context)
+        run, night, of_segments = context["dag_run"], so_far(context), ""
         if night is None:
             night = _never_begun(self.pipeline, context)
         try:
-            night = self.run(night, _pipeline_in_any_case(night.request), context)
+            pipeline = _pipeline_in_any_case(night.request)
+            of_segments = _of_segments(context) if pipeline.spec.segments else ""
+            night = self.run(night, pipeline, context)
             self.left_behind = addresses(self.step, night)
         finally:
-            notes.write(run.dag_id, run.run_id, headline(night), self.log.info)
+            notes.write(run.dag_id, run.run_id, f"{headline(night)}{of_segments}", self.log.info)
 
 
 class NobodyAsked(BaseOperator):  # type: ignore[misc, unused-ignore]
@@ -213,6 +215,14 @@ class NobodyAsked(BaseOperator):  # type: ignore[misc, unused-ignore]
 
     def execute(self, context: Any) -> None:
         """Do nothing."""
+
+
+def _of_segments(context: Any) -> str:
+    """Return what the run's note says of the segments, beside the night of all rows."""
+    from ratchet.orchestration.segments import told  # noqa: PLC0415  only where there are some
+
+    said = told(context)
+    return f". {said}" if said else ""
 
 
 def hand_on(context: Any, night: Night) -> None:

@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from datetime import date
 
+    from ratchet.domain.models import ModelVersion
     from ratchet.domain.night import Night
     from ratchet.ports import FeatureFrame
     from ratchet.spec import Pipeline
@@ -121,10 +122,21 @@ def run_segment(
         reason="; ".join(made.reasons)[:500],
         version=made.register_.version.version if made.register_ and made.register_.version else None,
         champion=promoted.version if promoted else before.version if before else None,
+        turned=_turned(made),
+        entry=promoted.entry if promoted else None,
         page=made.report.page if made.report else "",
         seconds=round(sum(made.seconds.values()), 3),
     )
     return told, error
+
+
+def _turned(night: Night) -> ModelVersion | None:
+    """Return who became champion by this attempt at a night, and by no earlier one."""
+    made = night.promote
+    if made is None or not (made.appended and made.serves):
+        return None
+    versions = (night.gate and night.gate.candidate, night.register_ and night.register_.version)
+    return next((v for v in versions if v and v.version == made.version), None)
 
 
 def started(night: Night, own: Pipeline) -> Night:
