@@ -153,7 +153,8 @@ class FeatureFrame(Record):
     """The features of labelled rows.
 
     ``table`` has ``row_id`` (BIGINT, unique in the snapshot), ``dt`` (DATE), ``target`` and the features in the query's
-    order, sorted by ``row_id``. ``landed`` rows were read; ``unlabelled`` had no target; ``dropped`` the query left out.
+    order, sorted by ``row_id``; of a ranking, there is ``GROUP`` besides, the rows are sorted by day, list and ``row_id``, and a
+    list lies in one day. ``landed`` rows were read; ``unlabelled`` had no target; ``dropped`` the query left out.
     ``quarantined`` rows of the files were left out one by one, and ``outside`` ones because they are dated to other days.
 
     The table of a kept frame lies in a file that is mapped into memory: what is looked at takes memory, as long as the system
@@ -202,14 +203,26 @@ class FeatureFrame(Record):
         """Yield the rows of some days in order, so many at a time; what a batch took is given back when the next one is asked for."""
         import pyarrow.compute as pc  # noqa: PLC0415
 
-        for start in range(0, self.table.num_rows, rows):
-            batch = self.table.slice(start, rows)
+        for start, end in self._cuts(rows):
+            batch = self.table.slice(start, end - start)
             dt = batch["dt"]
             here = pc.and_(pc.greater_equal(dt, first), pc.less_equal(dt, last))
             some, every = pc.any(here).as_py(), pc.all(here).as_py()
             if some:
                 yield batch if every else batch.filter(here)
             self.forget()
+
+    def _cuts(self, rows: int) -> Iterator[tuple[int, int]]:
+        """Yield where batches start and end: after so many rows, and of a ranking, where the list of the last one ends."""
+        start, total = 0, self.table.num_rows
+        while start < total:
+            end = min(start + rows, total)
+            if GROUP in self.table.column_names:
+                lists = self.table[GROUP]
+                while end < total and lists[end] == lists[end - 1]:
+                    end += 1
+            yield start, end
+            start = end
 
     def forget(self) -> None:
         """Give back the memory that mapped rows take; they are read again where they are looked at again."""
@@ -222,6 +235,13 @@ def rows_of_days(table: pa.Table, first: date, last: date, columns: Sequence[str
     where = _where(table, first, last)
     shown = table if columns is None else table.select(columns)
     return shown.slice(where.start, where.stop - where.start) if isinstance(where, slice) else shown.take(where)
+
+
+def lists_in(table: pa.Table) -> Any:
+    """Return the number of each row's list, from 0; None where rows stand in no lists."""
+    if GROUP not in table.column_names:
+        return None
+    return table[GROUP].combine_chunks().dictionary_encode().indices.to_numpy()
 
 
 def _where(table: pa.Table, first: date, last: date) -> Any:

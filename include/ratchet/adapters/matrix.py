@@ -12,6 +12,7 @@ import numpy as np
 
 from ratchet.domain.models import Feature, ModelSchema
 from ratchet.errors import DataRejected, Problem, SpecInvalid
+from ratchet.ports import LABELS
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -20,7 +21,6 @@ if TYPE_CHECKING:
     from ratchet.domain.windows import Span
     from ratchet.ports import FeatureFrame, Floats
 
-RESERVED = ("row_id", "dt", "target")
 ROWS = 250_000  # that are turned into a matrix at a time
 
 
@@ -72,9 +72,8 @@ def classes_of(task: Task, fit: pa.Table) -> tuple[str, ...]:
 
     kind = fit["target"].type
     met = [str(v) for v in pc.unique(fit["target"]).cast(pa.string()).to_pylist()]
-    if task == "regression":
-        if not (pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_decimal(kind)):
-            raise SpecInvalid([Problem("spec", "target.sql", f"a regression needs a number, found {kind}")])
+    if task not in {"binary", "multiclass"}:
+        _refuse_no_number(task, fit["target"])
         return ()
     if len(met) < 2:  # noqa: PLR2004  classes
         raise DataRejected(
@@ -97,6 +96,32 @@ def classes_of(task: Task, fit: pa.Table) -> tuple[str, ...]:
     return tuple(sorted(met))
 
 
+def _refuse_no_number(task: Task, target: pa.ChunkedArray) -> None:
+    """Refuse labels that no number tells, or of a ranking, no relevance."""
+    import pyarrow as pa  # noqa: PLC0415
+    import pyarrow.compute as pc  # noqa: PLC0415
+
+    kind, ranking = target.type, task == "ranking"
+    number = pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_decimal(kind)
+    if not number and not (ranking and pa.types.is_boolean(kind)):
+        words = f"a {task} task needs a number{', or TRUE for what is relevant' if ranking else ''}, found {kind}"
+        raise SpecInvalid([Problem("spec", "target.sql", words)])
+    if not ranking:
+        return
+    low, high = pc.min_max(target.cast(pa.float64())).values()
+    if low.as_py() < 0:
+        words = (
+            f"a relevance is 0 or more, found {low.as_py():g}; write greatest(…, 0), or NULL where there is no label"
+        )
+        raise SpecInvalid([Problem("spec", "target.sql", words)])
+    if low == high:
+        raise DataRejected(
+            "one_class",
+            f"all {len(target)} rows of the fit are equally relevant ({low.as_py():g}); there is no order to learn. Look at how they were "
+            "labelled, and at target.sql",
+        )
+
+
 def _is_number(text: str) -> bool:
     try:
         float(text)
@@ -107,7 +132,7 @@ def _is_number(text: str) -> bool:
 
 def features_of(frame: FeatureFrame, days: Span) -> tuple[Feature, ...]:
     """Name the features, with the texts that are met on some days."""
-    kinds = {f.name: kind_of(f.name, f.type) for f in frame.table.schema if f.name not in RESERVED}
+    kinds = {f.name: kind_of(f.name, f.type) for f in frame.table.schema if f.name not in LABELS}
     if not kinds:
         raise SpecInvalid([Problem("features", "", "the query returns row_id only; select at least one feature")])
     met: dict[str, set[str]] = {name: set() for name, kind in kinds.items() if kind == "category"}

@@ -6,14 +6,29 @@ import math
 import re
 import subprocess
 import sys
+import tempfile
 import warnings
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from datetime import date
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ratchet.adapters.matrix import ROWS, classes_of, described, features_of, known_as, labels, matrix
+from ratchet.adapters.batches import (
+    Rows,
+    as_numbers,
+    aside,
+    in_memory,
+    on_disk,
+    quantiles,
+    refusals,
+    rows_at_a_time,
+    sweep,
+)
+from ratchet.adapters.heard import heard
+from ratchet.adapters.matrix import classes_of, described, features_of, known_as, labels, matrix
+from ratchet.adapters.weights import weights
 from ratchet.domain.models import ModelFiles, ModelSchema
 from ratchet.domain.windows import Span
 from ratchet.errors import DataRejected, Problem, SpecInvalid
@@ -21,7 +36,6 @@ from ratchet.ports import Fit, Prepared, Tried
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
-    from pathlib import Path
 
     import pyarrow as pa
 
@@ -30,16 +44,32 @@ if TYPE_CHECKING:
     from ratchet.domain.windows import Windows
     from ratchet.ports import AfterRound, FeatureFrame, FeatureQuery, Floats, TrainingPlan
 
-_EVAL_METRIC: dict[Task, str] = {"binary": "logloss", "multiclass": "mlogloss", "regression": "rmse"}
+_EVAL_METRIC: dict[Task, str] = {
+    "binary": "logloss",
+    "multiclass": "mlogloss",
+    "regression": "rmse",
+    "quantile": "quantile",
+    "ranking": "ndcg",
+}
 _OBJECTIVE: dict[Task, str] = {
     "binary": "binary:logistic",
     "multiclass": "multi:softprob",
     "regression": "reg:squarederror",
+    "quantile": "reg:quantileerror",
+    "ranking": "rank:ndcg",
 }
 
 
 class XgbTrainer:
-    """Fulfils ``ports.Trainer``."""
+    """Fulfils ``ports.Trainer``.
+
+    Args:
+        cache: the local cache, where matrices lie that do not fit into memory; without one, a temporary folder.
+        memory_gib: for a fit whose plan says nothing else.
+    """
+
+    def __init__(self, cache: Path | None = None, memory_gib: float = 2.0) -> None:
+        self._cache, self._memory_gib = cache, memory_gib
 
     def fit(self, frame: FeatureFrame, days: Windows, plan: TrainingPlan, query: FeatureQuery) -> Fit:
         """See ``ports.Trainer.fit``."""
@@ -53,15 +83,9 @@ class XgbTrainer:
         """See ``ports.Trainer.prepare``."""
         grown = Span(first=date.min, last=days.fit.last)
         schema, rows = learnt(frame, grown, plan, query)
-        if (stop := frame.days(days.stop.first, days.stop.last, ("target",))).num_rows == 0:
-            raise _empty("early-stopping", days.stop)
-        if schema.classes and not (labels(schema, stop) >= 0).any():  # a class first met there cannot be watched
-            met = ", ".join(schema.classes[:5])
-            words = f"no row in the early-stopping days {days.stop} has a class that the days before have: {met}"
-            raise DataRejected("empty", f"{words}. Look at the labels of those days, or widen the window")
-        train = _quantiles(schema, frame, grown, plan)
-        watch = _quantiles(schema, frame, days.stop, plan, train)
-        yield Prepared(schema=schema, query=query, rows=rows, train=train, watch=watch)
+        refuse_unwatchable(schema, frame, days.stop)
+        with self._matrices(schema, frame, grown, plan, days.stop) as (train, watch, on_disk):
+            yield Prepared(schema=schema, query=query, rows=rows, train=train, watch=watch, on_disk=on_disk)
 
     def boost(self, prepared: Prepared, plan: TrainingPlan, after: AfterRound | None = None) -> Fit:
         """See ``ports.Trainer.boost``."""
@@ -69,23 +93,17 @@ class XgbTrainer:
 
         watched = prepared.watch is not None
         curves: dict[str, dict[str, list[float]]] = {}
-        try:
-            with warnings.catch_warnings(record=True) as said:
-                warnings.simplefilter("always")
-                booster = xgb.train(
-                    parameters(plan, prepared.schema),
-                    prepared.train,
-                    plan.rounds,
-                    evals=[(prepared.watch, "stop")] if watched else [],
-                    early_stopping_rounds=plan.early_stopping_rounds if watched else None,
-                    evals_result=curves,
-                    verbose_eval=False,
-                    callbacks=[_asking(after)] if after else [],
-                )
-        except (xgb.core.XGBoostError, ValueError, TypeError) as exc:
-            raise SpecInvalid(
-                [Problem("spec", "training.params", f"XGBoost refused them: {_first_line(exc)}")]
-            ) from exc
+        with refusals(), heard() as said:  # trials may be boosted at once
+            booster = xgb.train(
+                parameters(plan, prepared.schema),
+                prepared.train,
+                plan.rounds,
+                evals=[(prepared.watch, "stop")] if watched else [],
+                early_stopping_rounds=plan.early_stopping_rounds if watched else None,
+                evals_result=curves,
+                verbose_eval=False,
+                callbacks=[_asking(after)] if after else [],
+            )
         _refuse_unused(said)
         best = int(booster.best_iteration) if watched else booster.num_boosted_rounds() - 1
         return made_of(booster, best, prepared, curves.get("stop", {}))
@@ -93,10 +111,34 @@ class XgbTrainer:
     def refit(self, frame: FeatureFrame, days: Span, plan: TrainingPlan, query: FeatureQuery, rounds: int) -> Fit:
         """See ``ports.Trainer.refit``."""
         grown = Span(first=date.min, last=days.last)
-        schema, rows = learnt(frame, grown, plan, query)
-        train = _quantiles(schema, frame, grown, plan)
-        prepared = Prepared(schema=schema, query=query, rows=rows, train=train, watch=None)
-        return self.boost(prepared, plan.model_copy(update={"rounds": rounds}))
+        schema, fitted = learnt(frame, grown, plan, query)
+        with self._matrices(schema, frame, grown, plan) as (train, _, on_disk):
+            prepared = Prepared(schema=schema, query=query, rows=fitted, train=train, watch=None, on_disk=on_disk)
+            return self.boost(prepared, plan.model_copy(update={"rounds": rounds}))
+
+    @contextmanager
+    def _matrices(
+        self, schema: ModelSchema, frame: FeatureFrame, days: Span, plan: TrainingPlan, watched: Span | None = None
+    ) -> Iterator[tuple[Any, Any, bool]]:
+        """Make the matrices of some days to learn from and of some to watch: in memory if they fit there, else on disk.
+
+        Their numbers are held while a matrix is made, if they fit as well: XGBoost goes over them up to five times.
+        """
+        refuse_missing_device(plan.device)
+        monotone_constraints(plan, schema)
+        budget = int((plan.memory_gib or self._memory_gib) * (1 << 30))
+        cache = self._cache or Path(tempfile.gettempdir()) / "ratchet"
+        sweep(cache)
+        shape = (frame.count(days) + (frame.count(watched) if watched else 0), len(schema.features))
+        needed = in_memory(*shape, outputs(schema))
+        too_much = needed > budget and plan.device == "cpu"  # a GPU's matrices lie there
+        keep = needed + as_numbers(*shape) <= budget
+        learn = Rows(schema, frame, days, weights(schema, frame, days, plan), keep=keep)
+        with aside(cache, on_disk(*shape)) if too_much else nullcontext() as folder:
+            train = quantiles(learn, plan, folder=folder)
+            learn.forget()
+            watch = quantiles(Rows(schema, frame, watched, keep=keep), plan, train, folder) if watched else None
+            yield train, watch, too_much
 
     def predict(self, files: ModelFiles, table: pa.Table) -> Floats:
         """See ``ports.Trainer.predict``."""
@@ -157,21 +199,96 @@ def learnt(frame: FeatureFrame, days: Span, plan: TrainingPlan, query: FeatureQu
         tables={name: dict(columns) for name, columns in frame.columns.items()},
         hidden=tuple(query.hidden),
         target=query.target,
+        quantiles=plan.quantiles,
+        group=query.group or "",
     )
     return schema, fit.num_rows
 
 
+def refuse_unwatchable(schema: ModelSchema, frame: FeatureFrame, days: Span) -> None:
+    """Refuse early-stopping days on which nothing can be watched.
+
+    Raises:
+        DataRejected: ``empty``.
+    """
+    if (stop := frame.days(days.first, days.last, ("target",))).num_rows == 0:
+        raise _empty("early-stopping", days)
+    if schema.classes and not (labels(schema, stop) >= 0).any():  # a class first met there cannot be watched
+        met = ", ".join(schema.classes[:5])
+        words = f"no row in the early-stopping days {days} has a class that the days before have: {met}"
+        raise DataRejected("empty", f"{words}. Look at the labels of those days, or widen the window")
+
+
 def parameters(plan: TrainingPlan, schema: ModelSchema) -> dict[str, Any]:
     """Return what XGBoost is asked for: the spec's own parameters, and those that follow from the task."""
+    gains = {"ndcg_exp_gain": False} if plan.task == "ranking" else {}  # as the loss by which nights judge
     return {
         "eval_metric": _EVAL_METRIC[plan.task],
+        **gains,
         **plan.params,
         "objective": _OBJECTIVE[plan.task],
         "seed": plan.seed,
         "nthread": plan.threads,
         "device": plan.device,
         **({"num_class": len(schema.classes)} if plan.task == "multiclass" else {}),
+        **({"quantile_alpha": list(plan.quantiles)} if plan.task == "quantile" else {}),
+        **({"monotone_constraints": constraints} if (constraints := monotone_constraints(plan, schema)) else {}),
     }
+
+
+def monotone_constraints(plan: TrainingPlan, schema: ModelSchema) -> dict[str, int]:
+    """Return which features a prediction may only rise by (1), or only fall by (−1), as XGBoost calls them.
+
+    Raises:
+        SpecInvalid: one is no feature, or has no order.
+    """
+    numbers = [f.name for f in schema.features if f.kind == "number"]
+    choices = f"there are: {', '.join(numbers) or 'none'}"
+    wrong = [
+        Problem(
+            "spec",
+            f"training.monotone.{name}",
+            f"{name!r} is a category, and has no order; numbers do, {choices}"
+            if any(f.name == name for f in schema.features)
+            else f"{name!r} is no feature of the query; of those that are numbers {choices}",
+        )
+        for name in plan.monotone
+        if name not in numbers
+    ]
+    if wrong:
+        raise SpecInvalid(wrong)
+    return {known_as(name): 1 if way == "increasing" else -1 for name, way in plan.monotone.items()}
+
+
+def outputs(schema: ModelSchema) -> int:
+    """Return how many numbers the booster predicts of a row."""
+    return (len(schema.classes) if schema.task == "multiclass" else len(schema.quantiles)) or 1
+
+
+def refuse_missing_device(device: str) -> None:
+    """Refuse a device that XGBoost does not find here: it would fit on the CPU, and only warn of it.
+
+    Raises:
+        SpecInvalid: there is none.
+    """
+    import xgboost as xgb
+
+    if device == "cpu":
+        return
+    few = xgb.QuantileDMatrix(np.zeros((2, 1), np.float32), [0.0, 1.0])
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        try:
+            xgb.train({"device": device, "max_depth": 1}, few, 1)
+            found = next((str(w.message).rpartition(": ")[2] for w in said if "GPU" in str(w.message)), None)
+        except xgb.core.XGBoostError as exc:
+            found = str(exc).partition("\n")[0]
+    if found:
+        words = (
+            f"XGBoost {xgb.__version__} finds no such device on this machine ({found}). Run the night where there is one "
+            "(CUDA_VISIBLE_DEVICES says which), or fit on the cpu"
+        )
+        raise SpecInvalid([Problem("spec", "training.device", words)])
 
 
 def made_of(booster: Any, best: int, prepared: Prepared, curves: Mapping[str, Sequence[float]]) -> Fit:
@@ -193,16 +310,24 @@ def made_of(booster: Any, best: int, prepared: Prepared, curves: Mapping[str, Se
 
 
 def predict(booster: bytes, schema: ModelSchema, table: pa.Table) -> Floats:
-    """Score rows with a booster's bytes."""
+    """Score rows with a booster's bytes.
+
+    Quantiles that cross are put in order, row by row: that never makes their pinball loss greater (Chernozhukov,
+    Fernández-Val & Galichon, Quantile and probability curves without crossing, Econometrica 78, 2010).
+    """
     import xgboost as xgb
 
     model = xgb.Booster()
     model.load_model(bytearray(booster))
+    columns = len(schema.classes) if schema.task == "multiclass" else len(schema.quantiles)
     if table.num_rows == 0:
-        return np.zeros((0, len(schema.classes)) if schema.task == "multiclass" else 0)
-    parts = (table.slice(start, ROWS) for start in range(0, table.num_rows, ROWS))
-    found = [model.predict(xgb.DMatrix(matrix(schema, part), **described(schema))).astype(np.float64) for part in parts]
-    return np.concatenate(found)
+        return np.zeros((0, columns) if columns else 0)
+    step = rows_at_a_time(len(schema.features))
+    parts = (table.slice(start, step) for start in range(0, table.num_rows, step))
+    found = np.concatenate(
+        [model.predict(xgb.DMatrix(matrix(schema, part), **described(schema))).astype(np.float64) for part in parts]
+    )
+    return np.sort(found.reshape(-1, columns), axis=1) if schema.task == "quantile" else found
 
 
 def _empty(name: str, days: Span) -> DataRejected:
@@ -226,40 +351,6 @@ def _asking(after: AfterRound) -> Any:
     return Asking()
 
 
-def _quantiles(schema: ModelSchema, frame: FeatureFrame, days: Span, plan: TrainingPlan, like: Any = None) -> Any:
-    """Return the days as XGBoost learns from them, read batch by batch; the bytes are those of one batch of all rows.
-
-    A row of a class that training never met is left out: it cannot be watched.
-    """
-    import xgboost as xgb
-
-    names = {key: value for key, value in described(schema).items() if key != "enable_categorical"}
-
-    class Batches(xgb.DataIter):  # type: ignore[misc]  # XGBoost is untyped
-        """XGBoost goes over the rows several times."""
-
-        def __init__(self) -> None:
-            self._left: Iterator[pa.Table] = iter(())
-            super().__init__(release_data=True)
-
-        def reset(self) -> None:
-            self._left = frame.batches(days.first, days.last, ROWS)
-
-        def next(self, input_data: Any) -> bool:
-            for batch in self._left:
-                y, x = labels(schema, batch), matrix(schema, batch)
-                known = y >= 0 if schema.classes else np.ones(len(y), bool)
-                if known.any():
-                    input_data(data=x[known], label=y[known], **names)
-                    return True
-            return False
-
-    try:
-        return xgb.QuantileDMatrix(Batches(), ref=like, enable_categorical=True, max_bin=plan.params.get("max_bin"))
-    except (xgb.core.XGBoostError, TypeError) as exc:
-        raise SpecInvalid([Problem("spec", "training.params", f"XGBoost refused them: {_first_line(exc)}")]) from exc
-
-
 def _refuse_unused(said: list[warnings.WarningMessage]) -> None:
     """Refuse parameters that XGBoost did not know: it only warns of them, and a misspelt one would change nothing."""
     for warning in said:
@@ -268,7 +359,3 @@ def _refuse_unused(said: list[warnings.WarningMessage]) -> None:
             words = f"XGBoost does not use {found[1]} here; look for a misspelling, or remove it"
             raise SpecInvalid([Problem("spec", "training.params", words)])
         warnings.warn_explicit(warning.message, warning.category, warning.filename, warning.lineno)
-
-
-def _first_line(exc: Exception) -> str:
-    return next((line for line in str(exc).splitlines() if line.strip()), type(exc).__name__)[:300]

@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from ratchet.adapters import linear
+from ratchet.adapters import batches, linear
 from ratchet.adapters import xgb as module
 from ratchet.adapters.linear import linear_predictions
 from ratchet.adapters.matrix import described, kind_of, labels, matrix
@@ -136,18 +136,26 @@ def frame(task="binary", each=300, **given):
     return FeatureFrame(table=table, landed=n, unlabelled=0, dropped=0, columns={})
 
 
-def fitted(given, task="binary"):
+QUERY = FeatureQuery(tables={}, sql="SELECT 1", hidden=(), target="1")
+
+
+def planned(task="binary", **given):
+    """Return a plan of a small fit."""
+    plan = {
+        "task": task,
+        "params": {"max_depth": 3, "subsample": 0.7},
+        "rounds": 8,
+        "early_stopping_rounds": 4,
+        "seed": 1,
+        "threads": 1,
+        "device": "cpu",
+    }
+    return TrainingPlan(**{**plan, **given})
+
+
+def fitted(given, task="binary", trainer=None, **how):
     """Fit a small model."""
-    plan = TrainingPlan(
-        task=task,
-        params={"max_depth": 3, "subsample": 0.7},
-        rounds=8,
-        early_stopping_rounds=4,
-        seed=1,
-        threads=1,
-        device="cpu",
-    )
-    return XgbTrainer().fit(given, DAYS, plan, FeatureQuery(tables={}, sql="SELECT 1", hidden=(), target="1"))
+    return (trainer or XgbTrainer()).fit(given, DAYS, planned(task, **how), QUERY)
 
 
 @pytest.mark.parametrize("task", ["binary", "multiclass", "regression"])
@@ -159,7 +167,7 @@ def test_a_model_and_its_scores_are_those_of_one_matrix_whatever_the_batches(tas
     whole = fitted(given, task)
     found = XgbTrainer().predict(whole.files, given.table)
     for size in (77, 1000):
-        monkeypatch.setattr(module, "ROWS", size)
+        monkeypatch.setattr(batches, "ROWS", size)
         assert fitted(given, task).files.digest == whole.files.digest
         assert (XgbTrainer().predict(whole.files, given.table) == found).all()
     schema, fit = whole.files.schema_, given.days(DAYS.fit.first, DAYS.fit.last)
