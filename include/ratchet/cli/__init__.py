@@ -21,6 +21,7 @@ from ratchet.cli import (
     quarantine,
     replay,
     reproduce,
+    segments,
     snapshot,
     stack,
     suite,
@@ -38,6 +39,7 @@ ledger.add_to(app)
 replay.add_to(app)
 reproduce.add_to(app)
 explain.add_to(app)
+segments.add_to(app)
 snapshot.add_to(app)
 quarantine.add_to(app)
 suite.add_to(app)

@@ -31,16 +31,17 @@ def use_stack() -> None:
 
 
 def connect_for(pipeline: str, home: Path | None) -> Services:
-    """Build the services for a question about a pipeline that must exist.
+    """Build the services for a question about a pipeline that must exist, or about one of its segments.
 
     Raises:
         PipelineUnknown: it does not.
     """
+    from ratchet.domain.segments import parent_of
     from ratchet.errors import PipelineUnknown
     from ratchet.spec import default_home, pipeline_names
 
     where = home or default_home()
     names = pipeline_names(where)
-    if pipeline not in names:
+    if parent_of(pipeline) not in names:
         raise PipelineUnknown(pipeline, str(where), names)
     return connect()

@@ -6,13 +6,30 @@ import sys
 import traceback
 from datetime import datetime
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from ratchet.cli.connect import connect, connect_for
-from ratchet.cli.show import Watch, account, night_json, plain, print_json, readable, say, tell
+from ratchet.cli.show import (
+    Watch,
+    account,
+    night_json,
+    plain,
+    print_json,
+    readable,
+    say,
+    segments_json,
+    tell,
+    tell_segments,
+)
 from ratchet.errors import RatchetError, SpecInvalid, UsageError
+
+if TYPE_CHECKING:
+    from ratchet.domain.night import Night
+    from ratchet.domain.segments import SegmentsResult
+    from ratchet.spec import Pipeline
+    from ratchet.steps.context import Services
 
 Home = Annotated[
     Path | None,
@@ -70,6 +87,10 @@ def run(  # noqa: PLR0913  a command's options
 
     overrides = _overrides(values or [])
     loaded, actor = load_pipeline(pipeline, home, overrides), account()
+    if loaded.segment:
+        raise UsageError(
+            f"{pipeline} is a segment: its night belongs to that of all rows; `ratchet run {loaded.spec.name}`"
+        )
     problem = may_override(loaded, actor, reason) if override else None
     if problem:
         raise UsageError(problem)
@@ -89,26 +110,66 @@ def run(  # noqa: PLR0913  a command's options
             watch("wait", "")
             hold_back(Context(loaded, begin(request, loaded), services, lambda message: watch("wait", message)))
         night, error = run_night(request, loaded, services, watch)
+        found, wrong = _of_segments(night, loaded, services, watch)
     if as_json:
-        print_json(night_json(night, None if error else services))  # who serves cannot be asked of what just failed
+        shown = night_json(night, None if error else services)  # who serves cannot be asked of what just failed
+        print_json({**shown, "segments": segments_json(found)} if loaded.spec.segments else shown)
     else:
         tell(night)
+        if found:
+            tell_segments(found)
+    error = error or wrong
     if error is not None and not isinstance(error, RatchetError):
         traceback.print_exception(error)
         sys.exit(1)
     if error is not None:
         raise error
-    sys.exit({"rejected": 3, "failed": 1}.get(night.outcome, 0))
+    outcomes = {night.outcome, *(segment.outcome for segment in (found.failed if found else ()))}
+    sys.exit(1 if "failed" in outcomes else 3 if "rejected" in outcomes else 0)
 
 
-def champion(pipeline: Name, *, home: Home = None, as_json: Json = False) -> None:
-    """Say which version serves, since when and why."""
+def _of_segments(
+    night: Night, pipeline: Pipeline, services: Services, watch: Watch
+) -> tuple[SegmentsResult | None, BaseException | None]:
+    """Run the nights of the segments where the spec asks for them and the night of all rows has come to a verdict."""
+    from ratchet.steps.segments import run_all
+
+    if pipeline.spec.segments is None or night.gate is None:
+        return None, None
+    watch("segments", "")
+    try:
+        return run_all(night, pipeline, services, watch)
+    except Exception as exc:  # noqa: BLE001  the night of all rows is told of whatever went wrong
+        return None, exc
+
+
+def champion(
+    pipeline: Name,
+    *,
+    segment: Annotated[
+        str | None, typer.Option("--segment", help="Of one segment, by its value or its slug.", metavar="VALUE")
+    ] = None,
+    home: Home = None,
+    as_json: Json = False,
+) -> None:
+    """Say which version serves, since when and why; of a segment that has no champion of its own, the global one."""
     from datetime import UTC
 
     from ratchet.domain.ledger import champion_of, frozen, reign
     from ratchet.steps import turns
 
     services = connect_for(pipeline, home)
+    if segment is not None:
+        from ratchet.domain.segments import parent_of
+        from ratchet.steps.segments import resolve
+
+        own = resolve(services, pipeline, segment)
+        if champion_of(turns.look(services, own)):
+            pipeline = own
+        else:
+            pipeline = parent_of(pipeline)
+            if not as_json:
+                say(f"segment {plain(segment)} has no champion of its own; the global one serves it")
     entries = turns.look(services, pipeline)
     served, since, freeze = champion_of(entries), reign(entries), frozen(entries, datetime.now(UTC).date())
     held = freeze.model_dump(mode="json", include={"seq", "actor", "reason", "at", "until"}) if freeze else None

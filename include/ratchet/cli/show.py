@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 if TYPE_CHECKING:
     from ratchet.domain.night import Night
+    from ratchet.domain.segments import SegmentsResult
     from ratchet.steps.context import Services
 
 _LONGEST = 1000  # characters of a reason
@@ -135,6 +136,39 @@ def night_json(night: Night, services: Services | None = None) -> dict[str, Any]
         found["frozen"] = freeze.model_dump(mode="json", include={"actor", "reason", "until"}) if freeze else None
         found["champion"] = {"version": serving.version, "run_key": serving.run_key} if serving else None
     return found
+
+
+def segments_json(found: SegmentsResult | None) -> dict[str, Any] | None:
+    """Return what ``--json`` promises of a night's segments."""
+    from ratchet.domain.segments import name_of
+
+    if found is None:
+        return None
+    listed = [
+        {"name": name_of(found.pipeline, s.slug), "serves": s.serves, **s.model_dump(mode="json")}
+        for s in found.segments
+    ]
+    facts = found.model_dump(mode="json", exclude={"segments"})
+    return {**facts, "own": found.own, "failed": [s.value for s in found.failed], "segments": listed}
+
+
+def tell_segments(found: SegmentsResult) -> None:
+    """Print the segments as a table, and what became of them in a line."""
+    from rich.table import Table
+
+    table = Table(title=f"{found.pipeline} by {found.by}, night of {found.cutoff}", title_justify="left")
+    for column in ("segment", "model", "served by", "last night", "why"):
+        table.add_column(column)
+    table.add_column("rows", justify="right")
+    for segment in found.segments:
+        served = f"[bold]own v{segment.champion}[/bold]" if segment.champion else f"global v{found.champion or '–'}"
+        night = coloured(segment.outcome) if segment.outcome else "[dim]none[/dim]"
+        why = segment.reason if segment.outcome in {"failed", "rejected"} else segment.why
+        table.add_row(plain(segment.value), segment.slug, served, night, plain(why[:160]), f"{segment.rows:,}")
+    console().print(table)
+    if found.of_none:
+        say(f"{found.of_none:,} rows have no {plain(found.by)}: the global champion serves them")
+    say(plain(found.words[:2000]))
 
 
 class Watch:
