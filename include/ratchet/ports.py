@@ -292,6 +292,18 @@ class Engine(Protocol):
             DataRejected: ``corrupt`` when a file cannot be read, ``resource`` when memory or disk runs out.
         """
 
+    def aggregates(self, rows: pa.Table, expressions: Mapping[str, str], weights: Floats) -> Mapping[str, Floats]:
+        """Compute SQL aggregates over rows that carry ``dt``, under each reweighing of their days; NaN where one is NULL.
+
+        Args:
+            rows: their columns are all that the expressions see.
+            expressions: by name.
+            weights: of shape (reweighings, days in order): how often each day's rows count, in whole numbers.
+
+        Raises:
+            SpecInvalid: an expression is no aggregate of these columns that gives a number.
+        """
+
     def features(self, query: FeatureQuery, out: Path | None = None) -> FeatureFrame:
         """Run the features query; with ``out``, into that Arrow file instead of into memory.
 

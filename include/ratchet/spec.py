@@ -419,8 +419,14 @@ class PipelineSpec(Record):
 def _misfits(spec: PipelineSpec, gate: Gate) -> Iterator[tuple[str, str]]:
     """Yield each key of a gate that does not fit the rest of the spec, and why."""
     task, slices = spec.target.task, spec.evaluation.slices
-    if isinstance(gate, BoundGate | SliceGapGate) and gate.metric not in METRICS[task]:
-        yield "metric", f"{gate.metric} is no metric of a {task} task; there are: {', '.join(METRICS[task])}"
+    known = [*METRICS[task], *(f"business.{name}" for name in spec.evaluation.business if isinstance(gate, BoundGate))]
+    if isinstance(gate, BoundGate | SliceGapGate) and gate.metric not in known:
+        yield "metric", f"{gate.metric} is no metric of a {task} task; there are: {', '.join(known)}"
+    if isinstance(gate, BoundGate) and gate.slice and gate.metric.startswith("business."):
+        yield (
+            "slice",
+            "a metric of evaluation.business is computed over all rows; write the slice into its SQL, by FILTER (WHERE …)",
+        )
     if isinstance(gate, ChampionGate | EvidenceGate | SlicesGate | BaselineGate) and gate.loss not in LOSSES[task]:
         yield "loss", f"{gate.loss} is no loss of a {task} task; there are: {', '.join(LOSSES[task])}"
     if isinstance(gate, BoundGate) and gate.slice and gate.slice.partition("=")[0] not in slices:

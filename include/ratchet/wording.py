@@ -8,7 +8,7 @@ import types
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Union, get_args, get_origin
 
 import yaml
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, Tag, ValidationError
 
 from ratchet.errors import Problem, SpecInvalid
 
@@ -171,12 +171,18 @@ def _walk(root: type[BaseModel], loc: Sequence[str | int]) -> tuple[str, Any, st
         elif models and part in models[0].model_fields:
             field = models[0].model_fields[part]
             key, current, description = f"{key}.{part}", field.annotation, field.description or ""
-        elif part != "[key]":
+        elif part != "[key]" and part not in _tagged(current):
             key = f"{key}[{part}]" if isinstance(part, int) else f"{key}.{part}"
             inner = next((get_args(a) for a in found if get_origin(a) in {tuple, dict}), None)
             if inner:
                 current = inner[0] if isinstance(part, int) else inner[1]
     return key.lstrip("."), current, description
+
+
+def _tagged(annotation: Any) -> set[str]:
+    """Return the tags of a union of values: they are in the path, but not in the file."""
+    own = {mark.tag for mark in get_args(annotation)[1:] if isinstance(mark, Tag)}
+    return own.union(*(_tagged(arg) for arg in get_args(annotation) if get_args(arg)))
 
 
 def _alternatives(annotation: Any) -> Iterator[Any]:

@@ -14,7 +14,7 @@ import re
 import threading
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from ratchet.adapters import duck_files, duck_summary
+from ratchet.adapters import duck_business, duck_files, duck_summary
 from ratchet.adapters.duck_sql import (
     NotOneSelect,
     connect,
@@ -39,8 +39,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
+    import pyarrow as pa
+
     from ratchet.domain.summaries import FileSummary
-    from ratchet.ports import Cut, FeatureQuery, FileFormat, SummaryPlan, TableFile, TableFiles
+    from ratchet.ports import Cut, FeatureQuery, FileFormat, Floats, SummaryPlan, TableFile, TableFiles
     from ratchet.spec import Pipeline
 
 _LAYOUT = 4  # of the converted files and their profiles; another number converts anew
@@ -138,6 +140,10 @@ class DuckEngine:
                         raise duck_files.no_room(file.key, exc) from exc
                     raise duck_files.corrupt(file.key, first_line(exc)) from exc
         return made
+
+    def aggregates(self, rows: pa.Table, expressions: Mapping[str, str], weights: Floats) -> Mapping[str, Floats]:
+        """See ``ports.Engine.aggregates``."""
+        return duck_business.aggregates(rows, expressions, weights, self._memory_limit)
 
     def features(self, query: FeatureQuery, out: Path | None = None) -> FeatureFrame:
         """See ``ports.Engine.features``.

@@ -11,7 +11,7 @@ from __future__ import annotations
 from math import inf
 from typing import TYPE_CHECKING, Annotated, Literal, TypeVar
 
-from pydantic import Field, StrictBool, StrictFloat, StrictInt, field_validator, model_validator
+from pydantic import Discriminator, Field, StrictBool, StrictFloat, StrictInt, Tag, field_validator, model_validator
 
 from ratchet.domain.records import Record
 
@@ -36,8 +36,14 @@ Metric = Literal[
     "quantile_error",
     "ndcg",
     "mrr",
-    "precision_at_k",
+    "precision",
+    "width",
+    "recall",
+    "f1",
+    "alert_rate",
+    "top_k",
 ]
+Own = Annotated[str, Field(pattern=r"^business\.[a-z][a-z0-9_]{0,62}$")]  # a metric of evaluation.business
 Baseline = Literal["average", "recent", "linear"]
 
 LOSSES: dict[Task, tuple[Loss, ...]] = {
@@ -48,19 +54,38 @@ LOSSES: dict[Task, tuple[Loss, ...]] = {
     "ranking": ("ndcg_loss",),
 }
 METRICS: dict[Task, tuple[Metric, ...]] = {
-    "binary": ("auc", "pr_auc", "log_loss", "brier", "accuracy", "balanced_accuracy", "macro_f1", "calibration"),
-    "multiclass": ("log_loss", "brier", "accuracy", "balanced_accuracy", "macro_f1"),
+    "binary": (
+        "auc",
+        "pr_auc",
+        "log_loss",
+        "brier",
+        "accuracy",
+        "balanced_accuracy",
+        "macro_f1",
+        "calibration",
+        "precision",
+        "recall",
+        "f1",
+        "alert_rate",
+    ),
+    "multiclass": ("log_loss", "brier", "accuracy", "balanced_accuracy", "macro_f1", "top_k"),
     "regression": ("rmse", "mae", "r2"),
     "quantile": ("pinball", "coverage", "quantile_error", "mae"),
     "ranking": ("ndcg", "mrr", "precision_at_k"),
 }
 
 
+def _whose(name: object) -> str:
+    return "own" if str(name).startswith("business.") else "metric"
+
+
 class BoundGate(Record):
     """The challenger's own metric on the hold-out must stay on the right side of a bound: FAIL, which nobody overrides."""
 
     kind: Literal["bound"] = Field(description="An absolute bound on one metric of the challenger.")
-    metric: Metric = Field(description="Which metric, computed on the hold-out.")
+    metric: Annotated[Annotated[Metric, Tag("metric")] | Annotated[Own, Tag("own")], Discriminator(_whose)] = Field(
+        description="Which metric, computed on the hold-out; business.NAME is one of evaluation.business."
+    )
     at_least: StrictFloat | None = Field(None, allow_inf_nan=False, description="The metric must not be below this.")
     at_most: StrictFloat | None = Field(None, allow_inf_nan=False, description="The metric must not be above this.")
     slice: str | None = Field(None, description="A slice as `column=value`; without it, all rows.")

@@ -52,7 +52,7 @@ def metric_intervals(
     unique, where = np.unique(days, return_inverse=True)
     if len(unique) < _LEAST_DAYS:
         return {}
-    found = DaySums(how, where, len(unique), y, predictions, lists, bins=bins).metrics(_left_out(len(unique)))
+    found = DaySums(how, where, len(unique), y, predictions, lists, bins=bins).metrics(left_out(len(unique)))
     intervals = {name: _jackknife(values) for name, values in found.items()}
     return {name: _possible(name, interval) for name, interval in intervals.items() if interval is not None}
 
@@ -81,7 +81,7 @@ def differences(
     count = len(unique)
     if not count:
         return {}
-    weights = _left_out(count) if count < _FEW_DAYS else np.vstack([_left_out(count), draws(count)])
+    weights = left_out(count) if count < _FEW_DAYS else np.vstack([left_out(count), draws(count)])
     theirs, ours = (
         DaySums(how, where, count, side.y, side.predictions, lists, bins=bins).metrics(weights)
         for side in (champion, challenger)
@@ -106,7 +106,8 @@ def difference(champion: Floats, challenger: Floats, *, rows: int, days: int) ->
     gained = challenger - champion
     interval = None
     if days >= _LEAST_DAYS and isfinite(gained[0]):
-        interval = _jackknife(gained[: 1 + days]) if days < _FEW_DAYS else _expanded(gained[1 + days :], days)
+        few = days < _FEW_DAYS or len(gained) == 1 + days
+        interval = _jackknife(gained[: 1 + days]) if few else _expanded(gained[1 + days :], days)
     low, high = interval or (None, None)
     return Difference(
         champion=_number(champion[0]),
@@ -143,8 +144,8 @@ def jackknife_intervals(values: Mapping[str, Floats]) -> dict[str, Interval]:
     return {name: interval for name, found in values.items() if (interval := _jackknife(found)) is not None}
 
 
-def _left_out(days: int) -> Floats:
-    """Weigh all days, and then all but one."""
+def left_out(days: int) -> Floats:
+    """Weigh all days, and then all but one at a time."""
     return np.vstack([np.ones((1, days)), 1 - np.eye(days)])
 
 
@@ -153,7 +154,7 @@ def _jackknife(values: Floats) -> Interval | None:
     from scipy.special import stdtrit
 
     whole, without = float(values[0]), values[1:]
-    if not np.isfinite(values).all():
+    if len(without) < _LEAST_DAYS or not np.isfinite(values).all():
         return None
     days = len(without)
     spread = sqrt((days - 1) / days * float(((without - without.mean()) ** 2).sum()))

@@ -18,6 +18,7 @@ from ratchet.domain.gates import LOSSES
 from ratchet.domain.night import EvaluateResult
 from ratchet.errors import NightSkipped
 from ratchet.steps import drift, frames
+from ratchet.steps.business import business
 from ratchet.steps.champion import problem_of
 from ratchet.steps.explain import explained
 from ratchet.steps.measures import Common, Scored, Slices, measures
@@ -57,14 +58,15 @@ def _evaluate(ctx: Context) -> EvaluateResult:
     metrics = {name: MetricValue(value=value, rows=table.num_rows) for name, value in challenger.metrics.items()}
     metrics.update(_slices(ctx, challenger))
     common = Common(champion, challenger) if champion else None
+    own = business(ctx, challenger, common)
     case = CaseForPromotion(
-        metrics=metrics,
+        metrics={**metrics, **own.metrics},
         champion=night.score.champion is not None,
         champion_problem=problem,
         paired={loss: common.paired(loss) for loss in LOSSES[spec.target.task]} if common else {},
         trial=gather(ctx) if problem is None else None,
         findings=night.findings,
-        intervals=intervals(ctx, challenger, common),
+        intervals=intervals(ctx, challenger, common) | own.intervals,
         **measures(ctx, frame, challenger, common),
     )
     unseen = champion.table.num_rows if champion else 0
@@ -74,22 +76,22 @@ def _evaluate(ctx: Context) -> EvaluateResult:
     )
     key = layout.step(ctx.pipeline.name, ctx.run_key, "predictions.parquet", dry_run=night.request.dry_run)
     services.store.put(key, _predictions(ctx, challenger, champion), "application/vnd.apache.parquet")
+    ours = {**challenger.metrics, **{name: metric.value for name, metric in own.metrics.items()}}
+    theirs = {**champion.metrics, **own.champion} if champion else None
+    logged = {"holdout": ours, "champion": theirs or {}}
     services.registry.log(
         night.train.mlflow_run_id,
-        metrics={
-            **{f"holdout.{name}": v for name, v in challenger.metrics.items() if v is not None},
-            **{f"champion.{name}": v for name, v in (champion.metrics if champion else {}).items() if v is not None},
-        },
+        metrics={f"{side}.{k}": v for side, found in logged.items() for k, v in found.items() if v is not None},
     )
     return EvaluateResult(
         case=case,
         rows=table.num_rows,
-        challenger=dict(challenger.metrics),
-        champion=dict(champion.metrics) if champion else None,
+        challenger=ours,
+        champion=theirs,
         common_rows=unseen,
         predictions=key,
         explanation=explained(ctx, challenger, champion),
-        differences=paired_differences(ctx, common) if common else {},
+        differences=paired_differences(ctx, common) | own.differences if common else {},
     )
 
 

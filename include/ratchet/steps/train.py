@@ -13,7 +13,7 @@ from ratchet.domain.windows import Span
 from ratchet.errors import AlreadyExists, NightSkipped, Problem, RowsUnaccounted, SpecInvalid
 from ratchet.ports import DatasetUsed, TrainingPlan
 from ratchet.provenance import libraries
-from ratchet.steps import frames, lookahead
+from ratchet.steps import business, frames, lookahead
 from ratchet.steps.recorded import recorded
 from ratchet.steps.snapshot import accept, load
 from ratchet.steps.window_checks import feature_findings, unless_rejected
@@ -113,6 +113,7 @@ def _train(ctx: Context) -> TrainResult:
     spec, services, days = ctx.pipeline.spec, ctx.services, ctx.windows
     frame = frames.feature_frame(ctx, ctx.pipeline.sql)
     _refuse_unknown_slices(ctx, frame.table)
+    business.refuse_wrong(ctx, frame.table)
     audits = (lookahead.look(ctx), lookahead.judged(ctx))
     found = (*feature_findings(ctx, frame), *(finding for audit in audits for finding in audit.findings))
     findings = unless_rejected(found)
