@@ -145,13 +145,13 @@ class SideTable(Table):
     days_before: StrictInt = Field(
         1, ge=0, description="How many days before the window its partitions are still needed."
     )
-
-
     known_at: str | None = Field(
         None,
         description="DATE or TIMESTAMP column of when a row became known; with validation.window.event_time it shows features that use what came "
         "later on the same day.",
     )
+
+
 class Source(Table):
     """The table that is learnt from; the features query sees it as `rows`."""
 
@@ -358,14 +358,6 @@ class PipelineSpec(Record):
             )
         return self
 
-    @property
-    def loss(self) -> Loss:
-        """The loss by which champion and challenger are compared where no gate says which: the gates' own, else the task's first."""
-        compared = [gate for kind in (EvidenceGate, ChampionGate) for gate in self.gates if isinstance(gate, kind)]
-        return compared[0].loss if compared else LOSSES[self.target.task][0]
-
-    @property
-    def measuring(self) -> Measuring:
     @model_validator(mode="after")
     def _search_has_days(self) -> PipelineSpec:
         tuning, window = self.training.tuning, self.window
@@ -376,6 +368,14 @@ class PipelineSpec(Record):
             )
         return self
 
+    @property
+    def loss(self) -> Loss:
+        """The loss by which champion and challenger are compared where no gate says which: the gates' own, else the task's first."""
+        compared = [gate for kind in (EvidenceGate, ChampionGate) for gate in self.gates if isinstance(gate, kind)]
+        return compared[0].loss if compared else LOSSES[self.target.task][0]
+
+    @property
+    def measuring(self) -> Measuring:
         """What metrics depend on besides labels and predictions."""
         looked, target = self.evaluation, self.target
         return Measuring(
