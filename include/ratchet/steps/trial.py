@@ -304,10 +304,11 @@ def _trial_days(
     arms = _Arms(ctx, theirs, held_at=first - 2 * DAY if lane == "refresh" else None)
     labelled = set(frames.feature_frame(ctx, ctx.pipeline.sql).table["dt"].unique().to_pylist())
     done = {d.day: d for d in there}
+    met = _met(ctx)
     wanted = [
         day
         for day in Span(first=first, last=last if lane == "refresh" else newest).days()
-        if day not in done and reach <= day <= newest and day in labelled
+        if day not in done and reach <= day <= newest and day in labelled and (lane == "refresh" or day > met)
     ]
     what = "refreshing against holding" if lane == "refresh" else "the recipe against the champion's"
     for i, day in enumerate(wanted, start=1):
@@ -322,6 +323,12 @@ def _trial_days(
 def _recorded(ctx: Context, lane: Lane) -> tuple[list[TrialDay], bool]:
     """Return the trial's recorded days in this reign, and whether an earlier reign has tried the recipe in this lane."""
     store, name, recipe = ctx.services.store, ctx.pipeline.name, ctx.night.recipe
+def _met(ctx: Context) -> date:
+    """Return the newest day by which tonight's parameters were chosen: days up to it speak for them anyhow, and prove nothing."""
+    tuned = ctx.night.tune
+    return tuned.seen_through if tuned and tuned.source == "search" and tuned.seen_through else date.min
+
+
     assert ctx.night.score
     here = layout.trial(name, ctx.night.score.reign, recipe)
     keys = [stored.uri for stored in store.list(layout.trials(name)) if f"/{recipe[:16]}/" in stored.uri]
