@@ -226,9 +226,9 @@ class _Run:
     evaluated: dict[str, bytes] = field(default_factory=dict)
     inputs: tuple[DatasetUsed, ...] = ()
     status: str = "RUNNING"
-
     name: str = ""
     parent: str = ""
+
 
 class MemoryRegistry:
     """Fulfils ``ports.Registry``.
@@ -257,7 +257,6 @@ class MemoryRegistry:
         self.runs[run_id] = _Run(pipeline, run_key, dict(tags), name=name, parent=parent)
         return run_id
 
-    def log(
     def resume_run(self, pipeline: str, run_key: str, run_id: str) -> None:
         """See ``ports.Registry.resume_run``."""
         self.tripwire("resume_run", pipeline)
@@ -271,6 +270,7 @@ class MemoryRegistry:
             if run.run_key == run_key and run.status == "RUNNING":
                 run.status = "KILLED"
 
+    def log(
         self,
         run_id: str,
         *,
@@ -505,3 +505,7 @@ class PlainReporter:
     def page(self, night: Night, pipeline: Any, predictions: Any, earlier: Any, ledger: Any) -> bytes:
         """See ``ports.Reporter.page``."""
         return f"<p>{night.outcome}: {'; '.join(night.reasons)}</p>".encode()
+
+    def card(self, card: Any) -> bytes:
+        """See ``ports.Reporter.card``."""
+        return f"<p>{card.pipeline} version {card.version}: {card.status}</p>".encode()

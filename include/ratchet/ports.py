@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     import numpy as np
     import pyarrow as pa
 
+    from ratchet.domain.cards import Card
     from ratchet.domain.ledger import LedgerEntry
     from ratchet.domain.measuring import Measuring
     from ratchet.domain.night import Night
@@ -615,3 +616,6 @@ class Reporter(Protocol):
             earlier: nights before this one, newest first.
             ledger: all entries.
         """
+
+    def card(self, card: Card) -> bytes:
+        """Render a version's model card as one self-contained HTML page."""

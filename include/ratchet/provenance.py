@@ -32,13 +32,15 @@ _DECIDE_NOTHING = frozenset(
                 "rollback",
             )
         ),
-        *(f"steps/{name}.py" for name in ("explain", "explain_row", "versions", "watch", "whatif")),
+        *(f"steps/{name}.py" for name in ("card", "card_limits", "card_sections", "explain", "explain_row")),
+        *(f"steps/{name}.py" for name in ("versions", "watch", "whatif")),
+        "domain/cards.py",
         "domain/explanations.py",
         "adapters/xgb_shap.py",
         *(f"adapters/{name}.py" for name in ("alerts", "ledger", "mlflow", "s3", "sandbox", "signing")),
         *(
             f"adapters/report/{name}.py"
-            for name in ("__init__", "drift", "figures", "history", "page", "replay", "svg", "view", "words")
+            for name in ("__init__", "card", "drift", "figures", "history", "page", "replay", "svg", "view", "words")
         ),
     }
 )

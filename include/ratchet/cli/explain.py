@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from datetime import datetime
 from math import exp
 from pathlib import Path
@@ -28,8 +29,9 @@ _SHOWN = 15  # features
 
 
 def add_to(app: typer.Typer) -> None:
-    """Add the command."""
+    """Add the commands."""
     app.command()(explain)
+    app.command()(card)
 
 
 def explain(  # noqa: PLR0913  a command's options
@@ -89,6 +91,38 @@ def explain(  # noqa: PLR0913  a command's options
         table, words = row_of_night(services, pipeline, found, files, row_id, cutoff.date() if cutoff else None)
     made = explain_row(services, pipeline, found, files, table, words, output)
     print_json(made.model_dump(mode="json")) if as_json else _tell_row(made, serves=found.serves)
+
+
+def card(
+    pipeline: Name,
+    version: Annotated[
+        int | None,
+        typer.Argument(help="By default the champion; before there is one, the newest.", metavar="[VERSION]"),
+    ] = None,
+    *,
+    html: Annotated[
+        Path | None, typer.Option("--html", help="Write it as a page to this file instead.", metavar="FILE")
+    ] = None,
+    home: Home = None,
+    as_json: Json = False,
+) -> None:
+    """Show the model card of a version: its data, metrics with intervals, slices, limits, verdict, and how to build it again.
+
+    It is gathered anew from what is on record, so that it says who has served since.
+    """
+    from ratchet.domain.cards import markdown
+    from ratchet.steps.card import card as made_of
+
+    services = connect_for(pipeline, home)
+    found = made_of(services, pipeline, version)
+    if html is not None:
+        html.write_bytes(services.reporter.card(found))
+        if not as_json:
+            say(f"{plain(str(html))}: the card of {plain(pipeline)} version {found.version}")
+    if as_json:
+        print_json(found.model_dump(mode="json"))
+    elif html is None:
+        sys.stdout.write(markdown(found))
 
 
 def raw_row(pipeline: str, files: ModelFiles, given: str) -> pa.Table:

@@ -11,6 +11,7 @@ from ratchet.domain import layout
 from ratchet.domain.night import ReportResult
 from ratchet.errors import LedgerBroken
 from ratchet.steps import alerts
+from ratchet.steps.card import keep_card
 from ratchet.steps.history import nights
 
 if TYPE_CHECKING:
@@ -37,6 +38,7 @@ def report(ctx: Context) -> ReportResult:
     store.put(page, html, "text/html; charset=utf-8")
     result = ReportResult(page=page, record=record)
     store.put(record, night.with_result("report", result).model_dump_json(indent=1).encode())
+    keep_card(ctx)
     return result
 
 

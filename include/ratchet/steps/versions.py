@@ -42,10 +42,13 @@ def known(services: Services, name: str, number: int | None, asked: str) -> Know
         ActionRefused: there is no such version; the words name those that there are.
     """
     entries = turns.look(services, name)
-    champion = champion_version(entries)
-    if champion is not None and number in {None, champion.version}:
-        return Known(champion, serves=True, ledger=entries)
-    versions = services.registry.versions(name)
+    champion, versions = champion_version(entries), services.registry.versions(name)
+    if champion is not None and number in {
+        None,
+        champion.version,
+    }:  # as the ledger describes it: the registry can be edited
+        created = next((v.created for v in versions if v.version == champion.version), "")
+        return Known(champion.model_copy(update={"created": created}), serves=True, ledger=entries)
     found = next((v for v in versions if number in {None, v.version}), None)
     if found is None:
         there = ", ".join(str(v.version) for v in versions[:10])

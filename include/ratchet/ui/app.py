@@ -16,8 +16,9 @@ from fastapi.responses import HTMLResponse
 from starlette.exceptions import HTTPException as AnyHttpException
 
 from ratchet.domain import layout
-from ratchet.errors import ObjectNotFound, RatchetError, UsageError
+from ratchet.errors import ActionRefused, ObjectNotFound, RatchetError, UsageError
 from ratchet.spec import default_home, load_pipeline, pipeline_names
+from ratchet.steps.card import card
 from ratchet.steps.history import nights
 from ratchet.ui.data import look_at_data
 from ratchet.ui.overview import LATEST, look, newest_judged, overview
@@ -84,6 +85,17 @@ def report(dag_id: Name, cutoff: date, run: Run) -> Response:
     return _stored(layout.report(dag_id, cutoff, run), "There is no such report.")
 
 
+@app.get("/cards/{dag_id}/{version}.html", dependencies=[may_read])
+def model_card(dag_id: Name, version: int) -> Response:
+    """Show the card of a version, as it is known now."""
+    found = services()
+    try:
+        page = found.reporter.card(card(found, dag_id, version))
+    except ActionRefused as exc:
+        raise HTTPException(404, str(exc)) from None
+    return _from_data(page)
+
+
 @app.get("/data_docs/{dag_id}/{suite}/{content}.html", dependencies=[may_read])
 def data_docs(dag_id: Name, suite: Digest, content: Digest) -> Response:
     """Serve a partition's Data Docs."""
@@ -143,8 +155,12 @@ def _stored(key: str, otherwise: str) -> Response:
         found = _wiring().object_store().get(key)
     except ObjectNotFound:
         raise HTTPException(404, f"{otherwise} It may have been removed from the object store.") from None
+    return _from_data(found)
+
+
+def _from_data(page: bytes) -> Response:
     return Response(
-        found, media_type="text/html; charset=utf-8", headers={**_HEADERS, "Content-Security-Policy": FROM_DATA}
+        page, media_type="text/html; charset=utf-8", headers={**_HEADERS, "Content-Security-Policy": FROM_DATA}
     )
 
 

@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ratchet.adapters.report import drift, history, view
+from ratchet.adapters.report.card import explained
+from ratchet.adapters.report.card import page as card_page
 from ratchet.adapters.report.figures import figures
 from ratchet.adapters.report.words import command, headline
 
@@ -17,6 +19,7 @@ if TYPE_CHECKING:
     import jinja2
     import pyarrow as pa
 
+    from ratchet.domain.cards import Card
     from ratchet.domain.ledger import LedgerEntry
     from ratchet.domain.night import Night
     from ratchet.spec import Pipeline
@@ -61,6 +64,7 @@ class HtmlReporter:
                 nights_figure=history.nights(night, earlier, metric),
                 figures=figures(predictions, pipeline.spec.target.task, _classes(predictions)),
                 drift=tuple(drift.figures(night.score.drift if night.score else None)),
+                explained=explained(night.evaluate.explanation if night.evaluate else None),
                 metric=metric,
                 nights=(night, *earlier[:_NIGHTS]),
                 ledger=tuple(ledger)[: -_LEDGER - 1 : -1],
@@ -68,6 +72,10 @@ class HtmlReporter:
             )
         )
         return html.encode(errors="replace")
+
+    def card(self, card: Card) -> bytes:
+        """See ``ports.Reporter.card``."""
+        return card_page(card)
 
 
 @functools.cache

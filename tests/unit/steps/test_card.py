@@ -1,0 +1,157 @@
+"""Every version gets a card: what it is, what it was made of, how good it is, and where that is not known."""
+
+from __future__ import annotations
+
+import json
+from datetime import timedelta
+
+import pytest
+from small_world import NIGHT
+
+from ratchet.domain import layout
+from ratchet.domain.cards import markdown
+from ratchet.domain.night import Night
+from ratchet.errors import ActionRefused
+from ratchet.steps.card import card
+
+NEXT = NIGHT + timedelta(days=1)
+
+
+def section(found, key):
+    return next(s for s in found.sections if s.key == key)
+
+
+def told(found, key):
+    """Return all of a section's text."""
+    return json.dumps(section(found, key).model_dump(), ensure_ascii=False)
+
+
+def test_a_card_holds_what_is_on_record(reigning):
+    """Purpose, owner, data, digests, metrics with intervals, slices, verdict, and the command that builds it again."""
+    (version,) = reigning.registry.versions("small")
+    (key,) = reigning.store.keys(layout.nights("small"))
+    night = Night.model_validate_json(reigning.store.get(key))
+    found = card(reigning.services, "small")
+    assert (found.version, found.summary) == (1, "Which rows are hot?")
+    assert found.status.startswith("champion: serves since")
+    details, training = dict(section(found, "details").facts), dict(section(found, "training").facts)
+    assert details["Owner"] == "tests"
+    assert details["Artifact (sha256)"] == version.artifact_digest
+    assert training["Snapshot (sha256)"] == night.snapshot.digest
+    assert training["Hold-out"] == "2024-03-06 … 2024-03-08"
+    account, features = section(found, "training").tables
+    assert ("hold-out: evaluated on", "120") in account.rows
+    assert [row[0] for row in features.rows] == ["x", "z", "place"]
+    assert dict(section(found, "use").facts)["Not known when it is asked, so never used"] == "y"
+    metrics = {row[0]: row for row in section(found, "metrics").tables[0].rows}
+    assert metrics["auc"][1] == f"{night.evaluate.challenger['auc']:.4f}"
+    assert " … " in metrics["auc"][2]
+    assert "fewer than 100 rows of north, south" in told(found, "limits")
+    assert {row[0] for row in section(found, "slices").tables[0].rows} == {"north", "south"}
+    assert "auc ≥ 0.6" in told(found, "verdict")
+    assert "PASS" in told(found, "verdict")
+    assert section(found, "again").code == "ratchet reproduce small 1"
+    assert night.spec_digest in told(found, "again")
+
+
+def test_its_limits_are_said(world):
+    """Seasons outside of the window, slices with few rows, texts that training never met, and missing values."""
+    world.land(NIGHT, place=["east"] * 10 + ["north"] * 30, z=[None] * 40)
+    world.night()
+    points = section(card(world.services, "small"), "limits").points
+    (season,) = [p for p in points if p.startswith("It has never met a day in")]
+    assert "January" in season
+    assert "March" not in season
+    assert "It was judged on 3 days: what happens seldom was hardly among them." in points
+    assert any(
+        p.startswith("place: 10 of 120 rows of the hold-out have a text that training never met") for p in points
+    )
+
+
+def test_the_night_keeps_its_card(reigning):
+    """In the store and with the MLflow run, as a page and as Markdown, beside the explanation."""
+    version = reigning.registry.versions("small")[0]
+    kept = reigning.store.get(layout.card("small", version.run_key, "md")).decode()
+    assert kept == markdown(card(reigning.services, "small"))
+    run = reigning.registry.runs[version.mlflow_run_id]
+    assert {"card.html", "card.md", "explanation.json"} <= run.files.keys()
+    assert run.files["card.md"].decode() == kept
+    assert run.tags["ratchet.card"] == "card.html"
+    assert reigning.store.get(layout.card("small", version.run_key, "html")) == run.files["card.html"]
+
+
+def test_who_served_since_is_said(reigning):
+    """A card that is gathered later knows who came after; the one that was kept says what was known that night."""
+    for i in (1, 2):
+        reigning.land(NIGHT + timedelta(days=i))
+    pipeline = reigning.pipeline(training__rounds=20)
+    reigning.gated({"kind": "bound", "metric": "auc", "at_least": 0.5, "min_rows": 10})
+    pipeline = reigning.pipeline()
+    night = reigning.night(NEXT, pipeline=pipeline)
+    assert night.outcome == "promoted"
+    old = card(reigning.services, "small", 1)
+    assert old.status.startswith("served from ")
+    assert "ledger entries 1 to 2" in old.status
+    new = card(reigning.services, "small")
+    assert new.version == 2
+    assert "champion v1" in told(new, "explanation")
+    assert "no worse" not in told(new, "verdict")
+    assert section(new, "metrics").tables[1].title == "Paired, on the same rows"
+
+
+def test_a_refused_version_has_a_card_too(world):
+    """That never served, with the check that refused it."""
+    world.gated({"kind": "bound", "metric": "auc", "at_least": 0.9999, "min_rows": 10})
+    assert world.night().outcome == "refused"
+    found = card(world.services, "small")
+    assert found.status == "never served: no entry of the ledger names it"
+    assert "FAIL" in told(found, "verdict")
+    assert world.store.keys("runs/")[0].endswith("card.html")
+
+
+def test_a_dry_run_makes_no_card(world):
+    """There is no version that it could be of."""
+    world.night(dry_run=True)
+    assert not [key for key in world.store.keys("") if "card" in key]
+    with pytest.raises(ActionRefused, match="no version was registered yet"):
+        card(world.services, "small")
+
+
+@pytest.mark.parametrize(
+    ("lost", "key", "words"),
+    [
+        ("nights/", "training", "No record of the night that made it is left"),
+        ("nights/", "verdict", "No verdict is on record"),
+        ("recipes/", "use", "What it is for is not on record any more"),
+        ("runs/", "explanation", "What it looks at"),
+    ],
+)  # fmt: skip
+def test_what_is_not_on_record_is_said(reigning, lost, key, words):
+    """A card of an old version tells what is left, and of the rest that it is not known."""
+    for name in reigning.store.keys(lost):
+        reigning.store.lose(name)
+    found = card(reigning.services, "small", 1)
+    assert words in told(found, key)
+    assert markdown(found)
+
+
+def test_a_night_of_before_has_a_card(reigning):
+    """Records without an explanation, an account or the maker's facts are read as they are."""
+    (key,) = reigning.store.keys(layout.nights("small"))
+    record = json.loads(reigning.store.get(key))
+    del record["evaluate"]["explanation"], record["train"]["account"], record["made_by"]
+    reigning.store.put(key, json.dumps(record).encode())
+    for name in reigning.store.keys("runs/"):
+        reigning.store.lose(name)
+    found = card(reigning.services, "small")
+    assert "has left no explanation" in told(found, "explanation")
+    assert "is not on record" in told(found, "limits")
+    assert dict(section(found, "details").facts)["Code"] == "not on record"
+
+
+def test_an_artifact_that_is_gone_leaves_a_card(reigning):
+    """Or one that was tampered with: a card is no place to find that out, nor a reason to have none."""
+    reigning.registry.tamper(reigning.registry.versions("small")[0].mlflow_run_id)
+    found = card(reigning.services, "small")
+    assert "x" not in [row[0] for table in section(found, "training").tables for row in table.rows]
+    assert dict(section(found, "use").facts)["Predicts"] == "binary of: y"
