@@ -357,6 +357,7 @@ class Fit(Record):
     curves: Mapping[str, tuple[float, ...]]  # metric on the early-stopping slice per round
     importance: Mapping[str, float]  # total gain by feature, adding up to 1
     rows: int
+    made_on: Mapping[str, str] = {}  # where not in this process: what of the engine decides bytes
 
 
 @dataclass(frozen=True)
@@ -439,6 +440,30 @@ class Trainer(Protocol):
         """
 
 
+class Study(Protocol):
+    """One search: the same answers in the same order give the same proposals."""
+
+    def ask(self, count: int) -> Sequence[Mapping[str, Any]]:
+        """Propose parameters for so many trials, which will be told of together."""
+
+    def tell(self, ended: Sequence[SearchTrial]) -> None:
+        """Say what came of the trials that were asked for last, in order."""
+
+    def add(self, ended: SearchTrial) -> None:
+        """Say what came of a trial that was not asked for; one outside of the space says nothing."""
+
+
+class Tuner(Protocol):
+    """Proposes parameters."""
+
+    @property
+    def version(self) -> str:
+        """What decides the proposals; another version's search is another one."""
+
+    def study(self, space: Mapping[str, Range | Choices], seed: int, trials: int) -> Study:
+        """Begin a search of at most so many trials."""
+
+
 class DatasetUsed(Record):
     """One table of a snapshot, as a run has learnt from it."""
 
@@ -495,30 +520,6 @@ class Registry(Protocol):
 
     def erase(self, run_id: str) -> str | None:
         """Delete a run with its artifacts, and say why these stay where they do."""
-class Study(Protocol):
-    """One search: the same answers in the same order give the same proposals."""
-
-    def ask(self, count: int) -> Sequence[Mapping[str, Any]]:
-        """Propose parameters for so many trials, which will be told of together."""
-
-    def tell(self, ended: Sequence[SearchTrial]) -> None:
-        """Say what came of the trials that were asked for last, in order."""
-
-    def add(self, ended: SearchTrial) -> None:
-        """Say what came of a trial that was not asked for; one outside of the space says nothing."""
-
-
-class Tuner(Protocol):
-    """Proposes parameters."""
-
-    @property
-    def version(self) -> str:
-        """What decides the proposals; another version's search is another one."""
-
-    def study(self, space: Mapping[str, Range | Choices], seed: int, trials: int) -> Study:
-        """Begin a search of at most so many trials."""
-
-
 
     def register(self, pipeline: str, version: Mapping[str, str], run_id: str) -> ModelVersion:
         """Create the one version of a run key from a run's model; ``version`` are its tags, as ModelVersion has them.

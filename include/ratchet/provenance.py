@@ -57,6 +57,11 @@ def machine() -> str:
     return f"{platform.machine()} {platform.system()}"
 
 
+def cpus() -> int:
+    """Return how many processors this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 @functools.cache
 def commit() -> dict[str, Any]:
     """Return ``commit`` and ``dirty`` of the code; an image built without its history names it in ``RATCHET_COMMIT``."""

@@ -21,7 +21,9 @@ from ratchet.domain.gates import (
     LOSSES,
     METRICS,
     BaselineGate,
+    BaseRateGate,
     BoundGate,
+    CalibrationGate,
     ChampionGate,
     DriftGate,
     EvidenceGate,
@@ -348,10 +350,22 @@ class PipelineSpec(Record):
         return self
 
     @model_validator(mode="after")
+    def _training_fits_task(self) -> PipelineSpec:
+        task, training = self.target.task, self.training
+        if training.class_weights is not None and task not in {"binary", "multiclass"}:
+            raise ValueError(f"training.class_weights: a {task} task has no classes; half_life_days weighs rows by age")
+        if training.monotone and task == "multiclass":
+            raise ValueError(
+                "training.monotone: of a multiclass task a feature can raise no class without lowering others; a binary task can be held to it"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _watch_fits_task(self) -> PipelineSpec:
         bounds = [name for name in ("calibration", "base_rate") if getattr(self.rollback, name) is not None]
-        if bounds and self.target.task == "multiclass":
-            raise ValueError(f"rollback.{bounds[0]}: a multiclass task has no single prediction to hold between bounds")
+        if bounds and self.target.task not in {"binary", "regression"}:
+            words = f"a {self.target.task} task has no single prediction to hold between bounds"
+            raise ValueError(f"rollback.{bounds[0]}: {words}")
         if "slice_worse" in self.approval.when and not self.evaluation.slices:
             raise ValueError(
                 "approval.when: slice_worse needs evaluation.slices, the columns by whose values is compared"
@@ -433,6 +447,11 @@ def _misfits(spec: PipelineSpec, gate: Gate) -> Iterator[tuple[str, str]]:
         yield "slice", f"{gate.slice!r} is not `column=value` with a column of evaluation.slices"
     if isinstance(gate, SlicesGate | SliceGapGate) and gate.column not in slices:
         yield "column", f"{gate.column!r} is no column of evaluation.slices; there are: {', '.join(slices) or 'none'}"
+    if isinstance(gate, CalibrationGate | BaseRateGate) and task == "ranking":
+        yield (
+            "kind",
+            f"{gate.kind} says nothing of a ranking: its scores order the rows of a list, however high they are",
+        )
     days, holdout = spec.window.days, spec.window.holdout_days
     if isinstance(gate, ChampionGate | SlicesGate | BaselineGate) and gate.min_days > holdout:
         yield "min_days", f"{gate.min_days} days can never be had of window.holdout_days: {holdout}"
@@ -461,7 +480,8 @@ _DECIDES_NOTHING = {
     "segments",  # decides which models there are besides; of one of these it is part of the digest
 }
 _DECIDES_MODEL = {"source", "window", "validation", "target", "training"}
-_FINDS_PARAMETERS = {"tuning", "memory_gib"}  # what it finds decides the model, not how, nor where its matrices lay
+# What tuning finds decides the model, not how; nor does it matter where matrices lay, or how many threads went over them.
+_FINDS_PARAMETERS = {"tuning", "memory_gib", "threads"}
 
 
 class Pipeline(Record):

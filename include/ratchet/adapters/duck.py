@@ -12,6 +12,7 @@ import difflib
 import os
 import re
 import threading
+from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ratchet.adapters import duck_business, duck_files, duck_summary
@@ -21,19 +22,22 @@ from ratchet.adapters.duck_sql import (
     expression,
     first_line,
     identifier,
+    in_order,
     lacks_room,
     line_of,
     literal,
     literals,
+    plain,
     select,
     type_problem,
     unrepeatable,
+    without_nan,
 )
 from ratchet.domain.records import digest
 from ratchet.domain.schemas import FileColumns, agreement, remedy
 from ratchet.errors import DataRejected, Problem, SpecInvalid
 from ratchet.local_cache import intact, remember
-from ratchet.ports import FeatureFrame, FileProfile
+from ratchet.ports import GROUP, FeatureFrame, FileProfile
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -174,7 +178,10 @@ class DuckEngine:
             for name, table in tables.items()
         }
         for name, table in tables.items():
-            shown = ", ".join(identifier(column) for column in visible[name])
+            shown = ", ".join(
+                f"{without_nan(identifier(column), kind)} AS {identifier(column)}"
+                for column, kind in visible[name].items()
+            )
             con.execute(f"CREATE VIEW {identifier(name)} AS SELECT {shown} FROM ({table.source})")
         features = _features_of(con, query)
         frame = _label(con, query, rows.source, features, visible, out)
@@ -254,11 +261,6 @@ class _Table(NamedTuple):
     read: str  # SELECT of how many rows the files have
 
 
-def _leave_out(con: Any, wanted: Sequence[tuple[int, TableFile]]) -> bool:
-    """Note the rows that are in quarantine, and say whether there are any."""
-    import pyarrow as pa  # noqa: PLC0415
-
-    rows = [i * _FILE + row for i, file in wanted for row in file.without]
 def _cut(con: Any, cut: Cut, tables: Mapping[str, _Table]) -> dict[str, _Table]:
     """Leave out what became known after half of a day's events; a row whose time cannot be read stays."""
 
@@ -279,6 +281,11 @@ def _cut(con: Any, cut: Cut, tables: Mapping[str, _Table]) -> dict[str, _Table]:
     }
 
 
+def _leave_out(con: Any, wanted: Sequence[tuple[int, TableFile]]) -> bool:
+    """Note the rows that are in quarantine, and say whether there are any."""
+    import pyarrow as pa  # noqa: PLC0415
+
+    rows = [i * _FILE + row for i, file in wanted for row in file.without]
     if rows:
         left_out = pa.table({"row_id": pa.array(rows, pa.int64())})
         con.register("_given", left_out)
@@ -341,10 +348,7 @@ def _features_of(con: Any, query: FeatureQuery) -> str:
     except (NotOneSelect, duckdb.Error) as exc:
         raise _translated(exc, "features", query.hidden) from exc
     _refuse_columns(described)
-    shown = ", ".join(
-        ["row_id", *(_plain(identifier(name), kind, name) for name, kind in described if name.lower() not in _OURS)]
-    )
-    return f"SELECT {shown} FROM ({sql}\n) ORDER BY row_id"  # the line that errors name is the file's
+    return in_order(sql, described)  # the line that errors name is the file's
 
 
 def _refuse_columns(described: Sequence[tuple[str, str]]) -> None:
@@ -357,8 +361,7 @@ def _refuse_columns(described: Sequence[tuple[str, str]]) -> None:
         for name in dict.fromkeys(names)
         if names.count(name) > 1
     ]
-    if "target" in names:
-        problems.append("a feature cannot be called target; rename it")
+    problems += [f"a feature cannot be called {name}; rename it" for name in ("target", GROUP) if name in names]
     if problems:
         raise SpecInvalid([Problem("features", "", problem) for problem in problems])
 
@@ -381,19 +384,55 @@ def _label(
         con.execute(f"CREATE TEMP TABLE _labels AS SELECT row_id, dt, {target} AS target FROM ({source})")
     except (NotOneSelect, duckdb.Error) as exc:
         raise _translated(exc, "target.sql", ()) from exc
+    if query.group:
+        _tell_lists(con, query, source)
     kind = con.execute("SELECT typeof(any_value(target)) FROM _labels").fetchall()[0][0]
     if kind in {"DOUBLE", "FLOAT"}:
         _refuse_infinite(con, query)
     landed, labelled = con.execute("SELECT count(*), count(target) FROM _labels").fetchall()[0]
-    labels = con.sql(f"SELECT row_id, dt, {_plain('target', kind, 'target')} FROM _labels ORDER BY row_id")
-    found = Labels(labels.to_arrow_table())
-    con.execute("DROP TABLE _labels")
+    told = ", ".join(["row_id", "dt", plain("target", kind, "target"), *([identifier(GROUP)] if query.group else [])])
+    found = Labels(con.sql(f"SELECT {told} FROM _labels ORDER BY row_id").to_arrow_table())
+    if query.group:
+        features = f"SELECT f.* FROM ({features}) AS f LEFT JOIN _labels AS l ON f.row_id = l.row_id ORDER BY l.dt, l.{identifier(GROUP)}, f.row_id"
+    else:
+        con.execute("DROP TABLE _labels")
     try:
         rows, table = written(con.sql(features).to_arrow_reader(_BATCH), found, out, lambda row: _place(query, row))
     except duckdb.Error as exc:
         raise _translated(exc, "features", query.hidden) from exc
     counts = {"landed": landed, "unlabelled": landed - labelled, "dropped": labelled - rows, "columns": columns}
     return FeatureFrame.of_file(out, **counts) if out else FeatureFrame(table=table, **counts)
+
+
+def _tell_lists(con: Any, query: FeatureQuery, source: str) -> None:
+    """Put each row's list beside its label; a row that stands in none has no label.
+
+    Raises:
+        SpecInvalid: ``target.group`` does not run over these columns.
+        DataRejected: ``lists``, when one has rows of several days.
+    """
+    import duckdb
+
+    group = identifier(GROUP)
+    try:
+        stands = f"SELECT row_id, CAST({expression(con, query.group or '')} AS VARCHAR) AS {group} FROM ({source})"
+        con.execute(
+            f"CREATE OR REPLACE TEMP TABLE _labels AS SELECT row_id, dt, CASE WHEN {group} IS NOT NULL THEN target END AS target, {group} "
+            f"FROM _labels JOIN ({stands}) USING (row_id)"
+        )
+    except (NotOneSelect, duckdb.Error) as exc:
+        raise _translated(exc, "target.group", ()) from exc
+    torn = con.execute(
+        f"SELECT arg_min(row_id, dt), arg_max(row_id, dt), min(dt), max(dt) FROM _labels WHERE target IS NOT NULL GROUP BY {group} "
+        "HAVING min(dt) < max(dt) ORDER BY min(row_id)"
+    ).fetchall()
+    if torn:
+        one, other, first, last = torn[0]
+        raise DataRejected(
+            "lists",
+            f"{len(torn)} lists have rows of several days, the first from {first} ({_place(query, one)}) to {last} ({_place(query, other)}); days "
+            "are learnt from and judged apart, so a list must lie in one: let target.group name the day too",
+        )
 
 
 def _refuse_infinite(con: Any, query: FeatureQuery) -> None:
@@ -408,15 +447,6 @@ def _refuse_infinite(con: Any, query: FeatureQuery) -> None:
 def _place(query: FeatureQuery, row: int) -> str:
     """Say where a row stands."""
     return f"row {row % _FILE + 1} of {query.tables['rows'].files[row // _FILE].key}"
-
-
-def _plain(column: str, kind: str, name: str) -> str:
-    """Return a column as a type that learners know."""
-    if kind.startswith(("HUGEINT", "UHUGEINT", "DECIMAL")):
-        column = f"CAST({column} AS DOUBLE)"
-    elif kind.startswith(("ENUM", "UUID")):
-        column = f"CAST({column} AS VARCHAR)"
-    return f"{column} AS {identifier(name)}"
 
 
 def _translated(exc: Exception, where: str, hidden: Sequence[str]) -> Exception:
@@ -465,9 +495,10 @@ def check(pipeline: Pipeline) -> list[Problem]:
                 )
                 for name in unrepeatable(con, select(con, pipeline.sql))
             ]
-        found = _sql_problem(lambda: expression(con, spec.target.sql), yaml, "target.sql")
-        if found:
-            problems.append(found)
+        for key, sql in (("target.sql", spec.target.sql), ("target.group", spec.target.group)):
+            found = _sql_problem(partial(expression, con, sql), yaml, key) if sql else None
+            if found:
+                problems.append(found)
         for prefix, table in (
             ("source", spec.source),
             *((f"source.tables.{n}", t) for n, t in spec.source.tables.items()),

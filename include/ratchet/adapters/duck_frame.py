@@ -9,16 +9,17 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from ratchet.errors import DataRejected, Problem, SpecInvalid
+from ratchet.ports import LABELS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-_LARGEST = float(np.finfo(np.float32).max)  # learners count in 32 bits: beyond this all is infinite to them
+LARGEST = float(np.finfo(np.float32).max)  # learners count in 32 bits: beyond this all is infinite to them
 
 
 class Labels:
-    """The rows that can have features: their ``row_id``, ``dt`` and ``target``.
+    """The rows that can have features: their ``row_id``, ``dt``, ``target`` and, of a ranking, list.
 
     Args:
         table: those columns, in order of ``row_id``.
@@ -26,13 +27,14 @@ class Labels:
 
     def __init__(self, table: pa.Table) -> None:
         self._ids = table["row_id"].to_numpy()
-        self._columns = [_whole(table[name]) for name in ("dt", "target")]
+        self._names = table.column_names[1:]
+        self._columns = [_whole(table[name]) for name in self._names]
 
     @property
     def fields(self) -> list[pa.Field]:
         """The columns that stand before the features."""
-        dt, target = self._columns
-        return [pa.field("row_id", pa.int64()), pa.field("dt", dt.type), pa.field("target", target.type)]
+        told = zip(self._names, self._columns, strict=True)
+        return [pa.field("row_id", pa.int64()), *(pa.field(name, column.type) for name, column in told)]
 
     def beside(self, features: pa.RecordBatch, schema: pa.Schema) -> pa.RecordBatch:
         """Return features with the labels of their rows, without rows that have none.
@@ -44,9 +46,9 @@ class Labels:
         where = np.searchsorted(self._ids, ids)
         if not len(self._ids) or (self._ids[np.minimum(where, len(self._ids) - 1)] != ids).any():
             raise _refused("the query returns a row_id that `rows` does not have; hand it through unchanged")
-        dt, target = (column.take(pa.array(where)) for column in self._columns)
-        made = pa.RecordBatch.from_arrays([features.column(0), dt, target, *features.columns[1:]], schema=schema)
-        return made.filter(pc.is_valid(target)) if target.null_count else made
+        told = [column.take(pa.array(where)) for column in self._columns]
+        made = pa.RecordBatch.from_arrays([features.column(0), *told, *features.columns[1:]], schema=schema)
+        return made.filter(pc.is_valid(made["target"])) if made["target"].null_count else made
 
 
 def written(
@@ -55,7 +57,7 @@ def written(
     """Write the labelled rows of a query's result to an Arrow file, or return them; in either case, count them.
 
     Args:
-        features: ``row_id`` and the features, in order of ``row_id``.
+        features: ``row_id`` and the features, in an order in which a ``row_id`` that comes back follows itself.
         labels: of all rows.
         out: the file.
         place: says in words where the row of a ``row_id`` stands.
@@ -88,13 +90,13 @@ class _Finite:
     """
 
     def __init__(self, schema: pa.Schema) -> None:
-        self._names = [field.name for field in list(schema)[3:] if pa.types.is_floating(field.type)]
+        self._names = [field.name for field in schema if field.name not in LABELS and pa.types.is_floating(field.type)]
         self._met: dict[str, tuple[int, int]] = {}  # rows, and the first
 
     def watched(self, batch: pa.RecordBatch) -> pa.RecordBatch:
         """Look at a batch, and hand it on."""
         for name in self._names:
-            bad = pc.greater(pc.abs(batch[name]), _LARGEST).fill_null(False)
+            bad = pc.greater(pc.abs(batch[name]), LARGEST).fill_null(False)
             count = bad.true_count
             if count:
                 before, first = self._met.get(name, (0, batch.column(0)[pc.index(bad, True).as_py()].as_py()))
@@ -114,13 +116,13 @@ class _Finite:
         if told:
             raise DataRejected(
                 "non_finite",
-                f"{'; '.join(told)}. What is beyond ±{_LARGEST:.1e} counts as infinite, because models count in 32 bits; mend the data, or "
+                f"{'; '.join(told)}. What is beyond ±{LARGEST:.1e} counts as infinite, because models count in 32 bits; mend the data, or "
                 "turn it into NULL in the query",
             )
 
 
 def _each_once(features: pa.RecordBatchReader) -> Iterator[pa.RecordBatch]:
-    """Hand batches on whose rows are in strictly ascending order, over all of them."""
+    """Hand batches on in which no row follows itself, over all of them."""
     last = np.iinfo(np.int64).min
     for batch in features:
         if not batch.num_rows:
@@ -128,7 +130,7 @@ def _each_once(features: pa.RecordBatchReader) -> Iterator[pa.RecordBatch]:
         if batch.column(0).null_count:
             raise _refused("the query must return each row once; a row_id is NULL")
         ids = batch.column(0).to_numpy()
-        again = np.flatnonzero(ids <= np.append(last, ids[:-1]))
+        again = np.flatnonzero(ids == np.append(last, ids[:-1]))
         if len(again):
             row = int(ids[again[0]])
             raise _refused(

@@ -17,6 +17,9 @@ _UNREPEATABLE = {
     "transaction_timestamp", "txid_current", "uuid", "uuidv4", "uuidv7",
 }  # fmt: skip
 _KEYWORDS = ("current_", "localtime")
+WHOLE = frozenset(
+    {*(f"{sign}{size}INT" for sign in ("", "U") for size in ("TINY", "SMALL", "BIG", "HUGE")), "INTEGER", "UINTEGER"}
+)
 _TYPE = re.compile(r"[A-Za-z]\w*( [A-Za-z]\w*)*(\(\d+(, ?\d+)?\))?(\[\])*")
 
 
@@ -33,6 +36,31 @@ def literal(text: object) -> str:
 def literals(texts: Iterable[object]) -> str:
     """Write a list of texts."""
     return "[" + ", ".join(literal(text) for text in texts) + "]"
+
+
+def plain(column: str, kind: str, name: str) -> str:
+    """Return a column as a type that learners know."""
+    if kind.startswith(("HUGEINT", "UHUGEINT", "DECIMAL")):
+        column = f"CAST({column} AS DOUBLE)"
+    elif kind.startswith(("ENUM", "UUID")):
+        column = f"CAST({column} AS VARCHAR)"
+    return f"{column} AS {identifier(name)}"
+
+
+def in_order(sql: str, described: Iterable[tuple[str, str]]) -> str:
+    """Return the SELECT of a query's features in order of ``row_id``, which comes first, as types that learners know.
+
+    Args:
+        sql: the query.
+        described: its columns and their types.
+    """
+    shown = [plain(identifier(name), kind, name) for name, kind in described if name.lower() not in {"row_id", "dt"}]
+    return f"SELECT {', '.join(['row_id', *shown])} FROM ({sql}\n) ORDER BY row_id"
+
+
+def without_nan(value: str, kind: str) -> str:
+    """Return a column as the query sees it: NaN is no value. Pandas knows no other null, so raw rows that are served have none."""
+    return f"CASE WHEN isnan({value}) THEN NULL ELSE {value} END" if kind in {"FLOAT", "DOUBLE"} else value
 
 
 def connect(spill: Path | None = None, memory_limit: str | None = None, threads: int | None = None) -> Any:

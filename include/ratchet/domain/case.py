@@ -56,7 +56,7 @@ class Difference(Record):
 class Level(Record):
     """How high the challenger predicts on the hold-out, and how high the truth is there and was in training.
 
-    Means of the probability of one class, or of the value of a regression.
+    Means of the probability of one class, or of the value of a regression or a quantile; the truth of a quantile is that of the labels.
     """
 
     predicted: float
@@ -65,7 +65,9 @@ class Level(Record):
     spread: float  # standard deviation of the labels in training
     rows: int  # of the hold-out
     events: int  # how many of them are of the class; all of them of a regression
-    continuous: bool = False  # of a regression
+    continuous: bool = False  # of a regression or a quantile
+    quantile: float | None = None  # which, where it is one
+    below: float | None = None  # share of the hold-out's labels that are at or below the predicted quantile
 
 
 class Cost(Record):
@@ -101,7 +103,7 @@ class CaseForPromotion(Record):
     slices: dict[str, dict[str, dict[str, tuple[DayLoss, ...]]]] = {}  # as ``paired``, by column, value and loss
     shared: dict[str, SharedMetric] = {}  # by "auc[origin=JFK]", on the rows that neither model has seen
     baselines: dict[str, dict[str, tuple[BaselineDay, ...]]] = {}  # by ``BaselineGate.key`` and loss
-    levels: dict[str, Level] = {}  # by class; "" of a binary task or a regression
+    levels: dict[str, Level] = {}  # by class or quantile; "" of a binary task or a regression
     flips: dict[str, MetricValue] = {}  # share of decisions that differ from the champion's, by ``StabilityGate.key``
     drift: dict[str, MetricValue] = {}  # by feature: population stability index of the hold-out against training
     prediction_drift: MetricValue | None = None  # likewise, against the days just before the hold-out

@@ -70,8 +70,8 @@ METRICS: dict[Task, tuple[Metric, ...]] = {
     ),
     "multiclass": ("log_loss", "brier", "accuracy", "balanced_accuracy", "macro_f1", "top_k"),
     "regression": ("rmse", "mae", "r2"),
-    "quantile": ("pinball", "coverage", "quantile_error", "mae"),
-    "ranking": ("ndcg", "mrr", "precision_at_k"),
+    "quantile": ("pinball", "coverage", "width", "quantile_error", "mae"),
+    "ranking": ("ndcg", "mrr", "precision"),
 }
 
 
@@ -261,8 +261,9 @@ class BaselineGate(Record):
     baselines: tuple[Baseline, ...] = Field(
         ("average", "recent"),
         min_length=1,
-        description="average: always the rate, or mean, of the days before the hold-out. recent: that of the newest "
-        "recent_days of these. linear: a logistic or ridge regression on the same features, refitted each night.",
+        description="average: always the rate, mean or quantiles of the days before the hold-out; of a ranking, no order at all. recent: that of the "
+        "newest recent_days of these. linear: a logistic or ridge regression on the same features, refitted each night (of a quantile task, plus the "
+        "quantiles of its residuals).",
     )
     recent_days: StrictInt = Field(
         7, ge=1, description="Days that `recent` looks back; a week holds each weekday once."
@@ -286,7 +287,8 @@ class BaselineGate(Record):
 class CalibrationGate(Record):
     """On average the challenger must predict what came: FAIL outside the bounds, which nobody overrides.
 
-    Of a multiclass task each class with enough rows must keep the bounds.
+    Of a multiclass task each class with enough rows must keep the bounds; of a quantile task, the share of labels at or
+    below each quantile. A ranking has no such gate.
     """
 
     kind: Literal["calibration"] = Field(description="Mean prediction against what was observed on the hold-out.")
@@ -301,7 +303,8 @@ class CalibrationGate(Record):
         gt=0,
         allow_inf_nan=False,
         description="Of a regression: largest difference of mean prediction and mean label, either way, in standard "
-        "deviations of the training labels.",
+        "deviations of the training labels. Of a quantile q: of the share of labels at or below it and q, in units of "
+        "sqrt(q (1 − q)), so that 0.25 allows 0.375 to 0.625 for the median and 0.825 to 0.975 for 0.9.",
     )
     min_rows: StrictInt = Field(100, ge=1, description="With fewer hold-out rows the gate cannot decide.")
     min_events: StrictInt = Field(
@@ -326,7 +329,7 @@ class BaseRateGate(Record):
     """On average the challenger must predict what its training days would make one expect: FAIL outside the bounds.
 
     It needs no label of the hold-out, so it also speaks where these are few. Of a multiclass task each class must keep the
-    bounds.
+    bounds; of a quantile task, the quantile nearest to the median. A ranking has no such gate.
     """
 
     kind: Literal["base_rate"] = Field(description="Mean prediction on the hold-out against the rate in training.")
@@ -374,7 +377,8 @@ class StabilityGate(Record):
         0.1,
         ge=0,
         allow_inf_nan=False,
-        description="Of a regression: a prediction flips when it changes by more than this share of the champion's.",
+        description="Of a regression or a quantile task: a prediction flips when it, or one of its quantiles, changes by more than this share "
+        "of the champion's. Of a ranking, lists are counted: one flips when another row stands first.",
     )
     min_rows: StrictInt = Field(100, ge=1, description="With fewer rows that both have scored the gate cannot decide.")
 

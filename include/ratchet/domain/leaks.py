@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ratchet.domain.models import CLASSIFIED
+
 if TYPE_CHECKING:
     from ratchet.domain.models import Task
 
@@ -35,7 +37,7 @@ def skill(feature: Floats, labels: Floats, task: Task, *, categories: bool) -> f
     """
     codes, bins = _coded(feature) if categories else _binned(feature)
     learn = np.arange(len(labels)) * 2654435761 >> 16 & 1 == 0  # a half that no order of the rows decides
-    if task not in {"binary", "multiclass"}:
+    if task not in CLASSIFIED:
         return _variance(feature, codes, bins, labels, learn, categories=categories)
     found, rows = 0.0, 0
     for number in np.unique(labels)[1 if task == "binary" else 0 :]:

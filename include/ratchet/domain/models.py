@@ -36,6 +36,15 @@ class ModelSchema(Record):
     target: str = ""  # SQL expression of the label, for the record
     group: str = ""  # of a ranking: SQL expression of the list that a row stands in, for the record
 
+    def strange_to(self, task: Task, quantiles: tuple[float, ...]) -> str | None:
+        """Say why predictions cannot be compared with those of another task, or of other quantiles."""
+        if self.task != task:
+            return f"the model was made for a {self.task} task, the spec asks for {task}"
+        if self.quantiles != quantiles:
+            ours, theirs = (", ".join(f"{q:g}" for q in side) for side in (self.quantiles, quantiles))
+            return f"the model predicts the quantiles {ours}, the spec asks for {theirs}"
+        return None
+
 
 class ModelFiles(Record):
     """The three files of a model, byte for byte."""

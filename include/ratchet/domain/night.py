@@ -160,6 +160,7 @@ class TrainResult(Record):
     audited: tuple[str, ...] = ()  # what the audit has looked at, in words
     evaluated: str = ""  # digest of the fit that is evaluated, where another one serves: one on the hold-out's days too
     refitted: int = 0  # rows that that one has learnt from
+    threads: int = 0  # of the fit; 0 in records of nights that did not say
 
     @property
     def judged(self) -> tuple[str, ModelName]:

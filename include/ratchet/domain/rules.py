@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from math import inf, isfinite, nan
+from math import inf, isfinite, nan, sqrt
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 from ratchet.domain.case import BaselineDay, MetricValue
@@ -316,7 +316,7 @@ def _beaten(gate: BaselineGate, name: str, told: Sequence[BaselineDay]) -> _Foun
 
 def _level(gate: CalibrationGate | BaseRateGate, case: CaseForPromotion) -> _Found:
     sides, left_out = [], []
-    for name, level in case.levels.items():
+    for name, level in _judged(gate, case.levels):
         if isinstance(gate, CalibrationGate) and name and level.events < gate.min_events:
             left_out.append(name)
             continue
@@ -332,9 +332,20 @@ def _level(gate: CalibrationGate | BaseRateGate, case: CaseForPromotion) -> _Fou
     return worst._replace(reason=worst.reason + rest)
 
 
+def _judged(gate: CalibrationGate | BaseRateGate, levels: Mapping[str, Level]) -> Iterable[tuple[str, Level]]:
+    """Return the levels that a gate looks at: how high an outer quantile is in training, where all rows are one, says nothing."""
+    quantiles = {name: level.quantile for name, level in levels.items() if level.quantile is not None}
+    if isinstance(gate, CalibrationGate) or not quantiles:
+        return levels.items()
+    middle = min(quantiles, key=lambda name: abs(quantiles[name] - 0.5))
+    return [(middle, levels[middle])]
+
+
 def _height(gate: CalibrationGate | BaseRateGate, level: Level) -> _Found:
     """Judge one level against what was observed, or against training."""
     observed = isinstance(gate, CalibrationGate)
+    if observed and level.quantile is not None:
+        return _exceeded(gate, level, level.quantile)
     truth, words = (level.observed, "observed") if observed else (level.training, "in training")
     reason = f"mean prediction {level.predicted:.4f}, {words} {truth:.4f}, over {level.rows} rows"
     base = level.spread if level.continuous else truth
@@ -351,6 +362,17 @@ def _height(gate: CalibrationGate | BaseRateGate, level: Level) -> _Found:
     ratio = level.predicted / base
     good = gate.at_least <= ratio <= gate.at_most
     return _decided(good, f"{reason}: ratio {ratio:.3f}", ratio, gate.at_least if ratio < 1 else gate.at_most)
+
+
+def _exceeded(gate: CalibrationGate | BaseRateGate, level: Level, quantile: float) -> _Found:
+    """Judge how many labels lie at or below a quantile, in standard deviations of a row's lying there."""
+    few = _too_few(gate, level)
+    if few or level.below is None or not isfinite(level.below) or not 0 < quantile < 1:
+        words = few or "the share of labels at or below it is not known"
+        return _Found(Outcome.UNDECIDED, words, limit=gate.bias)
+    reason = f"{level.below:.2%} of {level.rows} labels are at or below it"
+    bias = (level.below - quantile) / sqrt(quantile * (1 - quantile))
+    return _decided(abs(bias) <= gate.bias, f"{reason}: {bias:+.3f} sd", bias, gate.bias)
 
 
 def _too_few(gate: CalibrationGate | BaseRateGate, level: Level) -> str:

@@ -149,17 +149,17 @@ class Tuning(Record):
     patience_days: StrictInt = Field(
         14,
         ge=1,
-        description="So many nights what was found may try to be promoted; then the champion's parameters are used again.",
+        description="So many days what was found may try to be promoted; then the champion's parameters are used again.",
+    )
+    days: StrictInt | None = Field(
+        None,
+        ge=1,
+        description="Score trials on so many days before the hold-out, and fit them to the days before these; by default window.stop_days.",
     )
     space: dict[str, Range | Choices] = Field(
         SPACE, min_length=1, description="XGBoost's parameters to search: `{low, high, log}` or `{choices}`."
     )
 
-
-class Training(Record):
-    """How the booster is fitted."""
-
-    rounds: StrictInt = Field(500, ge=1, description="The most boosting rounds.")
     @field_validator("space")
     @classmethod
     def _searchable(cls, value: dict[str, Range | Choices]) -> dict[str, Range | Choices]:
@@ -180,14 +180,23 @@ class Training(Record):
             raise ValueError("a parameter stands there under two of its names")
         return value
 
+
+class Training(Record):
+    """How the booster is fitted."""
+
+    rounds: StrictInt = Field(500, ge=1, description="The most boosting rounds.")
     early_stopping_rounds: StrictInt = Field(
         30, ge=1, description="Stop after so many rounds without a better score on the stop days."
     )
     seed: StrictInt = Field(0, ge=0, description="Seed of everything random in the fit.")
     threads: StrictInt | None = Field(
-        None, ge=1, description="Threads of the fit, part of the recipe because sums are rounded by them; by default 2."
+        None,
+        ge=1,
+        description="Threads of the fit; by default as many as this machine lets the process use. The model's bytes do not depend on them.",
     )
-    device: Literal["cpu", "cuda"] = Field("cpu", description="Where to fit.")
+    device: Literal["cpu", "cuda"] = Field(
+        "cpu", description="Where to fit: cuda is the GPU; of several, the one that CUDA_VISIBLE_DEVICES names."
+    )
     engine: Literal["local", "dask"] = Field(
         "local", description="local: in this process; dask: on the Dask cluster whose scheduler RATCHET_DASK names."
     )
@@ -204,20 +213,31 @@ class Training(Record):
     class_weights: Literal["balanced"] | dict[str, Annotated[StrictFloat, Field(gt=0, allow_inf_nan=False)]] | None = (
         Field(
             None,
-            description="Weights of classes in the fit: balanced, or by class (`'1': 4.0`); by default all count the same.",
+            description="Weights of classes in the fit: balanced, so that all weigh the same together, or by class (`'1': 4.0`; others 1); by "
+            "default all rows count the same.",
         )
     )
     half_life_days: StrictFloat | None = Field(
         None,
         gt=0,
         allow_inf_nan=False,
-        description="A row so many days older counts half in the fit; by default all count the same.",
+        description="A row so many days older than the last day of the fit counts half in it; by default all count the same.",
     )
     monotone: dict[str, Literal["increasing", "decreasing"]] = Field(
         {}, description="Features by which a prediction may only rise, or only fall."
     )
     params: dict[str, Any] = Field({}, description="XGBoost's own parameters: max_depth, eta, subsample …")
     tuning: Tuning | None = Field(None, description="Search for better parameters when it is due; by default never.")
+
+    @field_validator("class_weights", mode="before")
+    @classmethod
+    def _by_name(cls, value: Any) -> Any:
+        """Let classes be written as YAML reads them: 1 and true are the class '1'."""
+        return (
+            {str(int(k)) if isinstance(k, int) else k: v for k, v in value.items()}
+            if isinstance(value, dict)
+            else value
+        )
 
     @field_validator("params")
     @classmethod

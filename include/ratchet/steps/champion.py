@@ -7,12 +7,14 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from ratchet.domain.ledger import champion_of, predecessor_of, reign
 from ratchet.domain.models import ModelVersion
-from ratchet.errors import RatchetError, ServiceRefused
+from ratchet.errors import DataRejected, RatchetError, ServiceRefused
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from ratchet.domain.ledger import LedgerEntry
+    from ratchet.domain.measuring import Measuring
+    from ratchet.domain.models import ModelFiles
     from ratchet.steps.context import Services
 
 _LOG = logging.getLogger("ratchet.alerts")
@@ -71,6 +73,16 @@ def reconcile(services: Services, pipeline: str) -> Repair | None:
         if not lagged:
             _LOG.error("%s: %s", pipeline, words)
     return said
+
+
+def refuse_strange(files: ModelFiles, how: Measuring) -> None:
+    """Refuse a model whose predictions cannot be held against those of the spec's.
+
+    Raises:
+        DataRejected: ``schema``, when it was made for another task, or for other quantiles.
+    """
+    if strange := files.schema_.strange_to(how.task, how.quantiles):
+        raise DataRejected("schema", strange)
 
 
 def problem_of(error: Exception) -> str:

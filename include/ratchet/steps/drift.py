@@ -18,6 +18,7 @@ from ratchet.domain import layout
 from ratchet.domain.alerts import Alert
 from ratchet.domain.drift_days import judge
 from ratchet.domain.drifted import APART, DriftResult
+from ratchet.domain.measuring import Measuring
 from ratchet.domain.profiles import CONFIDENCE, LABEL, PREDICTION, RARE, Bins, Counts, Profile, feature
 from ratchet.domain.records import Record, digest
 from ratchet.domain.windows import DAY
@@ -173,9 +174,12 @@ def _spread(found: Floats) -> float:
 
 
 def _scores(files: ModelFiles, table: pa.Table, predictions: Floats) -> pa.Table:
-    """Return predictions as columns that can be counted: the number, or the likeliest class and how likely it is."""
+    """Return predictions as columns that can be counted: the number, the median, or the likeliest class and how likely it is."""
     if predictions.ndim == 1:
         return pa.table({"dt": table["dt"], PREDICTION: pa.array(predictions, pa.float64())})
+    if files.schema_.quantiles:
+        middle = predictions[:, Measuring(task=files.schema_.task, quantiles=files.schema_.quantiles).middle]
+        return pa.table({"dt": table["dt"], PREDICTION: pa.array(middle, pa.float64())})
     names = pa.array(files.schema_.classes, pa.string())
     likeliest = names.take(pa.array(predictions.argmax(axis=1) if len(predictions) else [], pa.int64()))
     top = predictions.max(axis=1) if len(predictions) else np.zeros(0)

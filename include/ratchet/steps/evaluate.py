@@ -115,7 +115,7 @@ def _slices(ctx: Context, scored: Scored) -> dict[str, MetricValue]:
     for column in ctx.pipeline.spec.evaluation.slices:
         for value, here in Slices(scored.table, column).among():
             metrics = ctx.services.trainer.metrics(
-                ctx.pipeline.spec.measuring, scored.y[here], scored.predictions[here]
+                ctx.pipeline.spec.measuring, scored.y[here], scored.predictions[here], scored.of_lists(here)
             )
             found.update(
                 {f"{name}[{column}={value}]": MetricValue(value=v, rows=int(here.sum())) for name, v in metrics.items()}
@@ -133,6 +133,8 @@ def _predictions(ctx: Context, challenger: Scored, champion: Scored | None) -> b
     table = table.append_column("label", pa.array(challenger.y)).append_column(
         "challenger", column_of(challenger.predictions)
     )
+    if challenger.lists is not None:
+        table = table.append_column("list", pa.array(challenger.lists))
     if champion is not None:
         scores = _in_order(champion, challenger.classes)
         where = pc.index_in(table["row_id"], value_set=champion.table["row_id"].combine_chunks())

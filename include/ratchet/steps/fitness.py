@@ -108,7 +108,8 @@ def _features(
     for name, side in spec.source.tables.items():
         before = Span(first=span.first - DAY * side.days_before, last=span.last)
         tables[name] = _table(ctx, side, list(snapshot.tables.get(name, ())), before)
-    query = FeatureQuery(tables=tables, sql=sql, hidden=spec.source.unknown_at_prediction, target=spec.target.sql)
+    hidden, target = spec.source.unknown_at_prediction, spec.target
+    query = FeatureQuery(tables=tables, sql=sql, hidden=hidden, target=target.sql, group=target.group)
     return services.engine.features(query)
 
 

@@ -194,7 +194,8 @@ def _files(ctx: Context, table: Table, pins: Sequence[Pin], days: Span, less: Ex
 
 def _query(ctx: Context, sql: str, tables: dict[str, TableFiles]) -> FeatureQuery:
     spec = ctx.pipeline.spec
-    return FeatureQuery(tables=tables, sql=sql, hidden=spec.source.unknown_at_prediction, target=spec.target.sql)
+    hidden, target = spec.source.unknown_at_prediction, spec.target
+    return FeatureQuery(tables=tables, sql=sql, hidden=hidden, target=target.sql, group=target.group)
 
 
 def _left_out(ctx: Context) -> list[list[str]]:

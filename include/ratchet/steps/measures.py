@@ -9,10 +9,12 @@ import numpy as np
 from ratchet.domain.case import BaselineDay, DataHealth, DayLoss, Level, MetricValue, SharedMetric
 from ratchet.domain.drift import index_of_counts, stability_index
 from ratchet.domain.gates import AgeGate, BaselineGate, DriftGate, SliceGapGate, SlicesGate, StabilityGate
-from ratchet.domain.losses import by_day, row_losses
+from ratchet.domain.losses import daily_losses
 from ratchet.domain.windows import DAY
+from ratchet.ports import lists_in
 from ratchet.steps import frames, turns
 from ratchet.steps.binning import bins_of, counts
+from ratchet.steps.champion import refuse_strange
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -21,7 +23,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
     from ratchet.domain.gates import Baseline, Loss
-    from ratchet.domain.models import ModelFiles
+    from ratchet.domain.models import ModelFiles, Task
     from ratchet.ports import FeatureFrame, Floats
     from ratchet.steps.context import Context
 
@@ -33,20 +35,26 @@ class Scored:
 
     def __init__(self, ctx: Context, files: ModelFiles, table: pa.Table) -> None:
         trainer, self.measuring = ctx.services.trainer, ctx.pipeline.spec.measuring
-        self.lists: Any = None
+        refuse_strange(files, self.measuring)
         self.files = files
         self.classes = files.schema_.classes
         self.table = table
+        self.lists = lists_in(table)  # of a ranking, the number of each row's list
         self.days = table["dt"].to_numpy().astype("datetime64[D]")
         self.y: Floats = trainer.labels(files, table)
         self.predictions: Floats = trainer.predict(files, table)
-        self.metrics: Mapping[str, float | None] = trainer.metrics(
-            ctx.pipeline.spec.measuring, self.y, self.predictions
-        )
+        self.metrics: Mapping[str, float | None] = trainer.metrics(self.measuring, self.y, self.predictions, self.lists)
 
     def of_lists(self, rows: Any) -> Any:
         """Return the lists of some rows, where they stand in any."""
         return None if self.lists is None else self.lists[rows]
+
+    def daily(
+        self, loss: Loss, rows: Any = slice(None), predictions: Floats | None = None
+    ) -> dict[str, tuple[int, float]]:
+        """Return rows and mean loss by day, over some of the rows, of the model or of other predictions."""
+        p = self.predictions if predictions is None else predictions
+        return daily_losses(loss, self.days[rows], self.y[rows], p[rows], self.measuring, self.of_lists(rows))
 
 
 class Common:
@@ -66,7 +74,7 @@ class Common:
     def paired(self, loss: Loss, which: Any = slice(None)) -> tuple[DayLoss, ...]:
         """Return both models' daily losses, over some of the rows."""
         theirs, ours = (
-            by_day(side.days[rows], row_losses(loss, side.y[rows], side.predictions[rows]))
+            side.daily(loss, rows)
             for side, rows in ((self.champion, self._theirs[which]), (self.challenger, self.ours[which]))
         )
         return tuple(
@@ -75,11 +83,11 @@ class Common:
         )
 
     def shared(
-        self, metrics: Callable[[Floats, Floats], Mapping[str, float | None]], which: Any
+        self, metrics: Callable[[Floats, Floats, Any], Mapping[str, float | None]], which: Any
     ) -> dict[str, SharedMetric]:
         """Return both models' metrics, over some of the rows."""
         theirs, ours = (
-            metrics(side.y[rows], side.predictions[rows])
+            metrics(side.y[rows], side.predictions[rows], side.of_lists(rows))
             for side, rows in ((self.champion, self._theirs[which]), (self.challenger, self.ours[which]))
         )
         count = len(self.ours[which])
@@ -100,7 +108,7 @@ class Common:
             ]
             differ = names[0] != names[1]
         else:
-            differ = np.abs(ours - theirs) > gate.tolerance * np.abs(theirs)
+            differ = moved(task, ours, theirs, gate.tolerance, self.challenger.of_lists(self.ours))
         return MetricValue(value=float(differ.mean()) if self.rows else None, rows=self.rows)
 
 
@@ -133,6 +141,16 @@ def measures(ctx: Context, frame: FeatureFrame, challenger: Scored, common: Comm
         wanted["shared"] = _shared(ctx, [g for g in gates if isinstance(g, SliceGapGate)], common)
         wanted["flips"] = {g.key: common.flips(g) for g in gates if isinstance(g, StabilityGate)}
     return wanted
+
+
+def moved(task: Task, ours: Floats, theirs: Floats, tolerance: float, lists: Any) -> Any:
+    """Say which values would be acted on differently: of a quantile task, any quantile; of a ranking, which lists begin with another row."""
+    if task == "ranking":
+        order = [np.lexsort((-scores, lists)) for scores in (ours, theirs)]
+        starts = np.unique(lists[order[0]], return_index=True)[1]
+        return order[0][starts] != order[1][starts]
+    differ = np.abs(ours - theirs) > tolerance * np.abs(theirs)
+    return differ.any(axis=1) if differ.ndim > 1 else differ
 
 
 class Slices:
@@ -169,8 +187,10 @@ def _levels(ctx: Context, challenger: Scored, frame: FeatureFrame) -> dict[str, 
     """Return how high predictions and labels are: by class, or by value."""
     y, past = challenger.y, _past(ctx, challenger, frame, ctx.windows.fit.first)
     task = challenger.files.schema_.task
-    if not len(y) or not len(past):
+    if not len(y) or not len(past) or task == "ranking":  # how high its scores are says nothing
         return {}
+    if task == "quantile":
+        return _quantile_levels(challenger, past)
     if task == "multiclass":
         sides = {name: (challenger.predictions[:, i], y == i, past == i) for i, name in enumerate(challenger.classes)}
     else:
@@ -186,6 +206,24 @@ def _levels(ctx: Context, challenger: Scored, frame: FeatureFrame) -> dict[str, 
             continuous=task == "regression",
         )
         for name, (p, now, then) in sides.items()
+    }
+
+
+def _quantile_levels(challenger: Scored, past: Floats) -> dict[str, Level]:
+    y, quantiles = challenger.y, challenger.measuring.quantiles
+    return {
+        f"{quantile:g}": Level(
+            predicted=float(p.mean()),
+            observed=float(np.quantile(y, quantile)),
+            training=float(np.quantile(past, quantile)),
+            spread=float(past.std()),
+            rows=len(y),
+            events=len(y),
+            continuous=True,
+            quantile=quantile,
+            below=float((y <= p).mean()),
+        )
+        for quantile, p in zip(quantiles, challenger.predictions.T, strict=True)
     }
 
 
@@ -245,15 +283,16 @@ def _baseline(
     past = _past(ctx, challenger, frame, first)
     if not len(past):
         return None
-    rate = np.array([(past == i).mean() for i in range(len(challenger.classes))])
-    constant = rate if challenger.predictions.ndim > 1 else past.mean()
+    constant: Any = past.mean()  # of a ranking: no order at all
+    if challenger.classes and challenger.predictions.ndim > 1:
+        constant = np.array([(past == i).mean() for i in range(len(challenger.classes))])
+    elif challenger.measuring.quantiles:
+        constant = np.quantile(past, challenger.measuring.quantiles)
     return np.broadcast_to(constant, challenger.predictions.shape)
 
 
 def _beaten(loss: Loss, challenger: Scored, predictions: Floats) -> tuple[BaselineDay, ...]:
-    theirs, ours = (
-        by_day(challenger.days, row_losses(loss, challenger.y, p)) for p in (predictions, challenger.predictions)
-    )
+    theirs, ours = challenger.daily(loss, predictions=predictions), challenger.daily(loss)
     return tuple(
         BaselineDay(day=day, rows=rows, baseline=value, challenger=ours[day][1])
         for day, (rows, value) in theirs.items()
@@ -273,7 +312,7 @@ def _shared(ctx: Context, gates: list[SliceGapGate], common: Common) -> dict[str
     found: dict[str, SharedMetric] = {}
     for column in sorted({gate.column for gate in gates if gate.margin is not None}):
         for value, here in Slices(common.challenger.table, column).among(common.ours):
-            both = common.shared(lambda y, p: ctx.services.trainer.metrics(how, y, p), here)
+            both = common.shared(lambda y, p, lists: ctx.services.trainer.metrics(how, y, p, lists), here)
             found |= {f"{name}[{column}={value}]": metric for name, metric in both.items()}
     return found
 

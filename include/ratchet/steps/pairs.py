@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow.parquet as pq
 
 from ratchet.domain import layout
-from ratchet.domain.losses import row_losses
+from ratchet.domain.losses import mean_loss
 from ratchet.errors import ObjectNotFound
 
 if TYPE_CHECKING:
@@ -36,10 +36,11 @@ def over_common_rows(ctx: Context, ours: DayScore, theirs: DayScore) -> tuple[Da
     labels = [side["label"].to_numpy()[rows] for side, rows in zip(sides, where, strict=True)]
     if not len(labels[0]) or not np.array_equal(*labels):
         return None
-    made = []
+    made, how = [], ctx.pipeline.spec.measuring
     for score, side, y, rows in zip((ours, theirs), sides, labels, where, strict=True):
         scores = np.array(side["prediction"].to_pylist(), dtype=np.float64)[rows]
-        losses = {loss: float(row_losses(loss, y, scores).mean()) for loss in score.losses}
+        lists = side["list"].to_numpy()[rows] if "list" in side.column_names else None
+        losses = {loss: mean_loss(loss, y, scores, how, lists) for loss in score.losses}
         made.append(score.model_copy(update={"rows": len(y), "losses": losses}))
     return made[0], made[1]
 

@@ -14,9 +14,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from ratchet.domain.gates import LOSSES, METRICS, BoundGate, EvidenceGate, Loss, Metric
+from ratchet.domain.gates import LOSSES, METRICS, BoundGate, EvidenceGate, Loss
 from ratchet.domain.ledger import champion_of, reign
-from ratchet.domain.losses import by_day, row_losses
+from ratchet.domain.losses import daily_losses
 from ratchet.domain.night import NightRequest, StepName
 from ratchet.domain.policies import (
     DayLosses,
@@ -33,9 +33,10 @@ from ratchet.domain.policies import (
 )
 from ratchet.domain.records import Record
 from ratchet.errors import NightSkipped, ObjectNotFound, RatchetError, UsageError
+from ratchet.ports import lists_in
 from ratchet.spec import Approval
 from ratchet.steps import frames
-from ratchet.steps.champion import problem_of
+from ratchet.steps.champion import problem_of, refuse_strange
 from ratchet.steps.context import Context
 from ratchet.steps.night import begin, run_night, run_step
 
@@ -110,7 +111,7 @@ def watched_loss(pipeline: Pipeline) -> Loss:
     return found
 
 
-def watched_metric(pipeline: Pipeline) -> Metric:
+def watched_metric(pipeline: Pipeline) -> str:
     """Return the metric that is shown beside the loss: the first that a gate bounds over all rows."""
     bounded = [g.metric for g in pipeline.spec.gates if isinstance(g, BoundGate) and not g.slice]
     return bounded[0] if bounded else METRICS[pipeline.spec.target.task][0]
@@ -242,17 +243,20 @@ def _by_all(services: Services, item: _Days, table: pa.Table) -> tuple[_Scores, 
     columns: dict[str, Any] = {"dt": table["dt"]}
     losses: dict[str, dict[int, float]] = {}
     counts: dict[str, int] = {str(day): int((days == day).sum()) for day in np.unique(days)}
-    problems = []
+    problems, how, lists = [], item.pipeline.spec.measuring, lists_in(table)
+    if lists is not None:
+        columns["list"] = pa.array(lists)
     for version in services.registry.versions(item.pipeline.name):
         if version.cutoff >= item.last:
             continue
         try:
             _, files = services.registry.download(version.mlflow_run_id, version.artifact_digest)
+            refuse_strange(files, how)
             y, p = services.trainer.labels(files, table), services.trainer.predict(files, table)
         except Exception as exc:  # noqa: BLE001  an old model may fail in ways of its own
             problems.append(f"version {version.version} on {item.first} … {item.last}: {problem_of(exc)}")
             continue
-        for day, (_, loss) in by_day(days, row_losses(item.loss, y, p)).items():
+        for day, (_, loss) in daily_losses(item.loss, days, y, p, how, lists).items():
             if version.cutoff < date.fromisoformat(day):
                 losses.setdefault(day, {})[version.version] = loss
         columns[_column(version.version)] = pa.array(_in_order(p, files.schema_.classes, item.classes))
@@ -282,7 +286,7 @@ def _labels(table: pa.Table, y: Floats, classes: Sequence[str]) -> Any:
 
 def _in_order(predictions: Floats, own: Sequence[str], classes: Sequence[str]) -> Any:
     if not classes:
-        return predictions
+        return predictions if predictions.ndim == 1 else predictions.tolist()
     ordered = np.zeros((len(predictions), len(classes)))
     for i, name in enumerate(own):
         ordered[:, classes.index(name)] = predictions[:, i]
@@ -325,6 +329,22 @@ def _weigh(
     )
 
 
+class _Day(NamedTuple):
+    """The rows of a day."""
+
+    labels: Floats
+    predictions: dict[int, Floats]  # by version
+    lists: Any  # of a ranking, the number of each row's list
+
+
+def _numbered(days: Sequence[Any]) -> Any:
+    """Return the lists of several days, each of which has numbers of its own; None where rows stand in none."""
+    if not days:
+        return None
+    pairs = np.concatenate([np.column_stack([np.full(len(lists), i), lists]) for i, lists in enumerate(days)])
+    return np.unique(pairs, axis=0, return_inverse=True)[1].ravel()
+
+
 class _Rows:
     """The kept predictions, of those versions that a policy serves with."""
 
@@ -338,7 +358,7 @@ class _Rows:
     ) -> None:
         self._services, self._policies = services, policies
         self._measuring, self._metric = pipeline.spec.measuring, watched_metric(pipeline)
-        self._by_day: dict[date, tuple[Floats, dict[int, Floats]]] = {}
+        self._by_day: dict[date, _Day] = {}
         for cutoff in cutoffs:
             kept = _kept(services, _scores(cutoff, loss, "parquet"))
             if kept is not None:
@@ -351,19 +371,22 @@ class _Rows:
             here, at = days == day, date.fromisoformat(str(day))
             wanted = {served[at] for served in self._policies.values() if at in served}
             columns = {v: table[_column(v)].filter(pa.array(here)) for v in wanted if _column(v) in table.column_names}
-            self._by_day[at] = (
-                table["label"].filter(pa.array(here)).to_numpy() if columns else np.zeros(0),
-                {v: np.array(column.to_pylist(), dtype=np.float64) for v, column in columns.items()},
+            self._by_day[at] = _Day(
+                labels=table["label"].filter(pa.array(here)).to_numpy() if columns else np.zeros(0),
+                predictions={v: np.array(column.to_pylist(), dtype=np.float64) for v, column in columns.items()},
+                lists=table["list"].filter(pa.array(here)).to_numpy() if "list" in table.column_names else None,
             )
 
     def period(self, name: str, days: Sequence[DayLosses]) -> Period:
         """Return every policy's figures over some days."""
         figures = {}
-        y = np.concatenate([self._by_day[day.day][0] for day in days])
+        met = [self._by_day[day.day] for day in days]
+        y = np.concatenate([day.labels for day in met])
+        lists = _numbered([day.lists for day in met if day.lists is not None])
         for policy, served in self._policies.items():
-            p = np.concatenate([self._by_day[day.day][1][served[day.day]] for day in days])
+            p = np.concatenate([self._by_day[day.day].predictions[served[day.day]] for day in days])
             by_row, daily = mean_loss(days, served)
-            metric = self._services.trainer.metrics(self._measuring, y, p).get(self._metric)
+            metric = self._services.trainer.metrics(self._measuring, y, p, lists).get(self._metric)
             figures[policy] = Figures(loss=by_row, loss_by_day=daily, metric=metric)
         return Period(name=name, days=len(days), rows=sum(day.rows for day in days), policies=figures)
 

@@ -14,10 +14,11 @@ from ratchet.domain import layout
 from ratchet.domain.alerts import Alert
 from ratchet.domain.gates import LOSSES
 from ratchet.domain.ledger import reign
-from ratchet.domain.losses import by_day, row_losses
+from ratchet.domain.losses import by_day, daily_losses
 from ratchet.domain.night import DayScore, ScoredVersion, ScoreResult
+from ratchet.ports import GROUP, lists_in
 from ratchet.steps import drift, frames, turns
-from ratchet.steps.champion import champion_version, problem_of, reconcile
+from ratchet.steps.champion import champion_version, problem_of, reconcile, refuse_strange
 from ratchet.steps.recorded import recorded
 from ratchet.steps.watch import predecessor, standby, watch
 
@@ -92,12 +93,12 @@ def _score_version(ctx: Context, version: ModelVersion, done: set[tuple[date, in
             frame, max(date.fromordinal(labelled.toordinal() + 1), ctx.windows.whole.first), ctx.windows.newest
         )
         days = table["dt"].to_numpy().astype("datetime64[D]")
+        how, lists = ctx.pipeline.spec.measuring, lists_in(table)
+        refuse_strange(files, how)
         y, predictions = services.trainer.labels(files, table), services.trainer.predict(files, table)
-        metrics = services.trainer.metrics(ctx.pipeline.spec.measuring, y, predictions)
-        losses = {
-            loss: by_day(days, row_losses(loss, y, predictions)) for loss in LOSSES[ctx.pipeline.spec.target.task]
-        }
-        sides = {"predicted": predictions, "observed": y} if predictions.ndim == 1 else {}
+        metrics = services.trainer.metrics(how, y, predictions, lists)
+        losses = {loss: daily_losses(loss, days, y, predictions, how, lists) for loss in LOSSES[how.task]}
+        sides = {"predicted": predictions, "observed": y} if predictions.ndim == 1 and lists is None else {}
         means = {side: by_day(days, values) for side, values in sides.items()}
     except Exception as exc:  # noqa: BLE001  an old model may fail in ways of its own
         problem = problem_of(exc)
@@ -111,7 +112,7 @@ def _score_version(ctx: Context, version: ModelVersion, done: set[tuple[date, in
             losses={loss: by[day][1] for loss, by in losses.items()},
             **{side: by[day][1] for side, by in means.items()},
         )
-        for day, (rows, _) in next(iter(losses.values())).items()
+        for day, (rows, _) in next(iter(losses.values())).items()  # of a ranking, those with an order to find
     )
     for day in found if not ctx.night.request.dry_run else ():
         if (day.day, version.version) not in done:
@@ -129,8 +130,10 @@ def _keep(ctx: Context, made: DayScore, predictions: bytes) -> None:
 
 
 def _predictions(table: pa.Table, here: object, y: object, predictions: object) -> bytes:
-    part = table.select(["row_id", "dt"]).filter(pa.array(here))
-    part = part.append_column("label", pa.array(y[here]))  # type: ignore[index]
+    part = table.select([name for name in ("row_id", "dt", GROUP) if name in table.column_names]).filter(pa.array(here))
+    lists = lists_in(part)
+    part = part.select(["row_id", "dt"]).append_column("label", pa.array(y[here]))  # type: ignore[index]
+    part = part if lists is None else part.append_column("list", pa.array(lists))
     scores = predictions[here]  # type: ignore[index]
     part = part.append_column("prediction", pa.array(scores.tolist() if scores.ndim > 1 else scores))
     out = io.BytesIO()

@@ -11,8 +11,8 @@ from ratchet.domain.accounting import RowAccount
 from ratchet.domain.night import TrainResult
 from ratchet.domain.windows import Span
 from ratchet.errors import AlreadyExists, NightSkipped, Problem, RowsUnaccounted, SpecInvalid
-from ratchet.ports import DatasetUsed, TrainingPlan
-from ratchet.provenance import libraries
+from ratchet.ports import LABELS, DatasetUsed, TrainingPlan
+from ratchet.provenance import cpus, libraries
 from ratchet.steps import business, frames, lookahead
 from ratchet.steps.recorded import recorded
 from ratchet.steps.snapshot import accept, load
@@ -24,8 +24,6 @@ if TYPE_CHECKING:
     from ratchet.domain.windows import Windows
     from ratchet.ports import FeatureFrame, Fit
     from ratchet.steps.context import Context
-
-_THREADS = 2  # by default; a figure of the recipe, not of the machine, because it decides how sums are rounded
 
 
 def train(ctx: Context) -> TrainResult:
@@ -83,14 +81,14 @@ def refitted(ctx: Context, frame: FeatureFrame, days: Windows, fit: Fit) -> Fit:
 
 def plan_of(ctx: Context) -> TrainingPlan:
     """Return how to fit, as the spec says."""
-    training = ctx.pipeline.spec.training
+    training, made = ctx.pipeline.spec.training, ctx.night.train
     return TrainingPlan(
         task=ctx.pipeline.spec.target.task,
         params=training.params,
         rounds=training.rounds,
         early_stopping_rounds=training.early_stopping_rounds,
         seed=training.seed,
-        threads=training.threads or _THREADS,
+        threads=training.threads or (made.threads if made else 0) or cpus(),  # made again, with as many as then
         device=training.device,
         quantiles=ctx.pipeline.spec.target.quantiles,
         engine=training.engine,
@@ -138,6 +136,8 @@ def _train(ctx: Context) -> TrainResult:
         dropped=frame.dropped,
         account=account,
         findings=findings,
+        audited=tuple(words for audit in audits for words in audit.words),
+        threads=plan_of(ctx).threads,
     )
 
 
@@ -156,7 +156,6 @@ def _account(ctx: Context, frame: FeatureFrame, fit: Fit, days: Windows) -> RowA
         landed=frame.landed if mine else sum(pin.rows for pin in load(ctx).tables["rows"]),
         outside=frame.outside,
         quarantined_partitions=0 if mine else sum(q.rows for q in validated.quarantined),
-        audited=tuple(words for audit in audits for words in audit.words),
         quarantined_rows=frame.quarantined,
         unlabelled=frame.unlabelled,
         dropped=frame.dropped,
@@ -244,7 +243,7 @@ def _datasets(ctx: Context, frame: FeatureFrame) -> list[DatasetUsed]:
 
 
 def _refuse_unknown_slices(ctx: Context, rows: pa.Table) -> None:
-    features = [name for name in rows.column_names if name not in {"row_id", "dt", "target"}]
+    features = [name for name in rows.column_names if name not in LABELS]
     for i, name in enumerate(ctx.pipeline.spec.evaluation.slices):
         if name not in features:
             words = f"{name!r} is no feature of the query; there are: {', '.join(features)}"

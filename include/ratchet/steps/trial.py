@@ -20,12 +20,13 @@ from ratchet.domain.checks import Outcome
 from ratchet.domain.evidence import Lane, Member, Shadow, Trial
 from ratchet.domain.gates import LOSSES, EvidenceGate, Loss
 from ratchet.domain.ledger import TURNS, certification, line, reign
-from ratchet.domain.losses import row_losses
+from ratchet.domain.losses import mean_loss
 from ratchet.domain.night import DayScore, EvaluateResult, GateResult
 from ratchet.domain.records import Record, digest
 from ratchet.domain.statistics import Evidence
 from ratchet.domain.windows import DAY, Span
 from ratchet.errors import AlreadyExists, DataRejected, ObjectNotFound
+from ratchet.ports import lists_in
 from ratchet.spec import Pipeline
 from ratchet.steps import frames
 from ratchet.steps.champion import problem_of
@@ -248,6 +249,8 @@ def usual_differences(ctx: Context, champion: ModelVersion) -> dict[str, float]:
             "zero_one": 1 - (found.get("accuracy") or 0.0),
             "squared_error": (found.get("rmse") or 0.0) ** 2,
             "absolute_error": found.get("mae"),
+            "pinball": found.get("pinball"),
+            "ndcg_loss": 1 - (found.get("ndcg") or 0.0),
         }
     return {loss: _USUAL * (was.get(loss) or 1.0) for loss in LOSSES[ctx.pipeline.spec.target.task]}
 
@@ -301,10 +304,10 @@ def _trial_days(
         first, last = newest - timedelta(days=max(back, 1) - 1), newest
         if earlier:
             first = max(judged_through + DAY, reach)
+    met = _met(ctx)
     arms = _Arms(ctx, theirs, held_at=first - 2 * DAY if lane == "refresh" else None)
     labelled = set(frames.feature_frame(ctx, ctx.pipeline.sql).table["dt"].unique().to_pylist())
     done = {d.day: d for d in there}
-    met = _met(ctx)
     wanted = [
         day
         for day in Span(first=first, last=last if lane == "refresh" else newest).days()
@@ -320,15 +323,15 @@ def _trial_days(
     return tuple(done[day] for day in sorted(done) if day <= newest), ""
 
 
-def _recorded(ctx: Context, lane: Lane) -> tuple[list[TrialDay], bool]:
-    """Return the trial's recorded days in this reign, and whether an earlier reign has tried the recipe in this lane."""
-    store, name, recipe = ctx.services.store, ctx.pipeline.name, ctx.night.recipe
 def _met(ctx: Context) -> date:
     """Return the newest day by which tonight's parameters were chosen: days up to it speak for them anyhow, and prove nothing."""
     tuned = ctx.night.tune
     return tuned.seen_through if tuned and tuned.source == "search" and tuned.seen_through else date.min
 
 
+def _recorded(ctx: Context, lane: Lane) -> tuple[list[TrialDay], bool]:
+    """Return the trial's recorded days in this reign, and whether an earlier reign has tried the recipe in this lane."""
+    store, name, recipe = ctx.services.store, ctx.pipeline.name, ctx.night.recipe
     assert ctx.night.score
     here = layout.trial(name, ctx.night.score.reign, recipe)
     keys = [stored.uri for stored in store.list(layout.trials(name)) if f"/{recipe[:16]}/" in stored.uri]
@@ -443,13 +446,13 @@ class _Arms:
         table = frames.of_days(self._frame(ctx, day), day, day)
         if not table.num_rows:
             raise DataRejected("empty", f"no labelled row of {day}")
-        trainer = ctx.services.trainer
-        return _Side(ctx, table["row_id"].to_numpy(), trainer.labels(files, table), trainer.predict(files, table))
+        trainer, rows = ctx.services.trainer, table["row_id"].to_numpy()
+        return _Side(ctx, rows, trainer.labels(files, table), trainer.predict(files, table), lists_in(table))
 
     def _frame(self, ctx: Context, last: date) -> FeatureFrame:
         """Return the features as the query gave them when ``last`` was the newest day; those of two days are kept."""
         spec = ctx.pipeline.spec
-        recipe = digest([ctx.pipeline.sql, spec.source.model_dump(mode="json"), spec.target.sql])
+        recipe = digest([ctx.pipeline.sql, spec.source.model_dump(mode="json"), spec.target.sql, spec.target.group])
         if (recipe, last) not in self._frames:
             self._frames = {(r, day): frame for (r, day), frame in self._frames.items() if last - day <= 2 * DAY}
             self._frames[recipe, last] = frames.feature_frame_through(ctx, ctx.pipeline.sql, last)
@@ -464,11 +467,10 @@ class _Side:
     rows: Any  # row ids
     y: Floats
     predictions: Floats
+    lists: Any  # of a ranking, the number of each row's list
 
     def means(self, common: Any) -> dict[str, float]:
         """Return the mean losses over some rows."""
-        here = np.isin(self.rows, common)
-        return {
-            loss: float(row_losses(loss, self.y[here], self.predictions[here]).mean())
-            for loss in LOSSES[self.ctx.pipeline.spec.target.task]
-        }
+        here, how = np.isin(self.rows, common), self.ctx.pipeline.spec.measuring
+        lists = None if self.lists is None else self.lists[here]
+        return {loss: mean_loss(loss, self.y[here], self.predictions[here], how, lists) for loss in LOSSES[how.task]}

@@ -33,13 +33,14 @@ from ratchet.domain.gates import (
     SlicesGate,
     StabilityGate,
 )
-from ratchet.domain.losses import by_day, row_losses
+from ratchet.domain.losses import daily_losses
 from ratchet.domain.night import Night
 from ratchet.domain.records import Record
 from ratchet.domain.verdict import SMOKE_TEST, judge
 from ratchet.errors import ObjectNotFound
 from ratchet.steps import trial
 from ratchet.steps.context import Context
+from ratchet.steps.measures import moved
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -48,6 +49,7 @@ if TYPE_CHECKING:
     from ratchet.domain.case import CaseForPromotion
     from ratchet.domain.evidence import Trial
     from ratchet.domain.gates import Gate, Loss
+    from ratchet.domain.measuring import Measuring
     from ratchet.domain.verdict import Verdict
     from ratchet.ports import Floats
     from ratchet.spec import Pipeline
@@ -186,12 +188,25 @@ class _Sides(NamedTuple):
     challenger: Floats
     champion: Floats | None  # NaN on rows that it had seen
     slices: dict[str, Any]  # the values of the columns that were told apart
+    measuring: Measuring
+    lists: Any  # of a ranking, the number of each row's list
 
     def of(self, here: Any) -> _Sides:
         """Return some of the rows."""
-        champion = None if self.champion is None else self.champion[here]
+        champion, lists = (None if part is None else part[here] for part in (self.champion, self.lists))
         slices = {name: values[here] for name, values in self.slices.items()}
-        return _Sides(self.days[here], self.y[here], self.challenger[here], champion, slices)
+        return self._replace(
+            days=self.days[here],
+            y=self.y[here],
+            challenger=self.challenger[here],
+            champion=champion,
+            slices=slices,
+            lists=lists,
+        )
+
+    def daily(self, loss: Loss, predictions: Floats) -> dict[str, tuple[int, float]]:
+        """Return rows and mean loss of predictions by day."""
+        return daily_losses(loss, self.days, self.y, predictions, self.measuring, self.lists)
 
 
 class _Predictions:
@@ -206,17 +221,19 @@ class _Predictions:
         """Return the challenger's metrics."""
         if (sides := self._sides()) is None:
             return {}
-        found = self._ctx.services.trainer.metrics(self._ctx.pipeline.spec.measuring, sides.y, sides.challenger)
+        found = self._ctx.services.trainer.metrics(sides.measuring, sides.y, sides.challenger, sides.lists)
         return {name: MetricValue(value=value, rows=len(sides.y)) for name, value in found.items()}
 
     def average(self, gate: BaselineGate, case: CaseForPromotion) -> dict[str, dict[str, tuple[BaselineDay, ...]]]:
         """Return the daily losses of whoever always predicts the average of training, beside the challenger's."""
         sides = self._sides()
-        if sides is None or not case.levels or gate.loss in case.baselines.get("average", {}):
+        if sides is None or gate.loss in case.baselines.get("average", {}):
             return {}
-        rates = np.array([level.training for level in case.levels.values()])
+        rates = np.zeros(1) if sides.lists is not None else np.array([level.training for level in case.levels.values()])
+        if not len(rates):
+            return {}
         constant = np.broadcast_to(rates if sides.challenger.ndim > 1 else rates[0], sides.challenger.shape)
-        theirs, ours = (by_day(sides.days, row_losses(gate.loss, sides.y, p)) for p in (constant, sides.challenger))
+        theirs, ours = (sides.daily(gate.loss, p) for p in (constant, sides.challenger))
         days = tuple(
             BaselineDay(day=day, rows=rows, baseline=theirs[day][1], challenger=loss)
             for day, (rows, loss) in ours.items()
@@ -244,7 +261,7 @@ class _Predictions:
             if part is None or part.champion is None:
                 continue
             theirs, ours = (
-                self._ctx.services.trainer.metrics(self._ctx.pipeline.spec.measuring, part.y, p).get(gate.metric)
+                self._ctx.services.trainer.metrics(part.measuring, part.y, p, part.lists).get(gate.metric)
                 for p in (part.champion, part.challenger)
             )
             key = f"{gate.metric}[{gate.column}={value}]"
@@ -257,13 +274,13 @@ class _Predictions:
         if both is None or both.champion is None or not len(both.y):
             return {}
         ours, theirs = both.challenger, both.champion
-        if self._task == "regression":
-            differ = np.abs(ours - theirs) > gate.tolerance * np.abs(theirs)
+        if self._task == "multiclass":
+            differ = ours.argmax(axis=1) != theirs.argmax(axis=1)
         elif self._task == "binary":
             differ = (ours >= gate.threshold) != (theirs >= gate.threshold)
         else:
-            differ = ours.argmax(axis=1) != theirs.argmax(axis=1)
-        return {gate.key: MetricValue(value=float(differ.mean()), rows=len(differ))}
+            differ = moved(self._task, ours, theirs, gate.tolerance, both.lists)
+        return {gate.key: MetricValue(value=float(differ.mean()), rows=len(both.y))}
 
     def _both(self) -> _Sides | None:
         """Return the rows that both have scored."""
@@ -287,14 +304,15 @@ class _Predictions:
                 challenger=_column(table["challenger"]),
                 champion=_column(table["champion"]) if "champion" in names else None,
                 slices={n.removeprefix(_SLICE): np.array(table[n].to_pylist()) for n in names if n.startswith(_SLICE)},
+                measuring=self._ctx.pipeline.spec.measuring,
+                lists=table["list"].to_numpy() if "list" in names else None,
             )
         return self._read
 
 
 def _paired(both: _Sides, loss: Loss) -> tuple[DayLoss, ...]:
     assert both.champion is not None
-    ours = by_day(both.days, row_losses(loss, both.y, both.challenger))
-    theirs = by_day(both.days, row_losses(loss, both.y, both.champion))
+    ours, theirs = both.daily(loss, both.challenger), both.daily(loss, both.champion)
     return tuple(
         DayLoss(day=day, rows=rows, champion=theirs[day][1], challenger=value) for day, (rows, value) in ours.items()
     )

@@ -18,12 +18,13 @@ from pydantic import ValidationError
 from ratchet.domain import layout
 from ratchet.domain.findings import Finding, acting
 from ratchet.domain.leaks import skill
+from ratchet.domain.models import CLASSIFIED
 from ratchet.domain.records import digest
 from ratchet.domain.summaries import FileSummary, Part
 from ratchet.domain.window_checks import DayShares, compared, findings, looked_at, missing_values
 from ratchet.errors import DataRejected, ObjectNotFound, Problem, SpecInvalid
 from ratchet.local_cache import use
-from ratchet.ports import SummaryPlan
+from ratchet.ports import LABELS, SummaryPlan
 from ratchet.provenance import libraries
 from ratchet.steps import frames, quarantine
 from ratchet.steps.snapshot import date_column, load
@@ -45,7 +46,6 @@ _PARALLEL = 8  # summaries that are read at once
 _BATCH = 16  # files that are brought here and summarised at once
 _SAMPLE, _STRETCHES = 20_000, 200  # rows that are looked at for a leak, and in how many pieces they lie
 _REASONS = {"overlap": "time"}  # of a rejection, where it is not what was found
-_NOT_FEATURES = {"row_id", "dt", "target"}
 
 
 def window_findings(ctx: Context, validated: ValidateResult) -> tuple[Finding, ...]:
@@ -145,7 +145,7 @@ def _plan(ctx: Context) -> SummaryPlan:
     return SummaryPlan(
         date_column=date_column(spec.source),
         target=spec.target.sql,
-        regression=spec.target.task == "regression",
+        regression=spec.target.task not in CLASSIFIED,
         ignore=spec.source.ignore,
         key=checks.key,
         event_time=checks.event_time,
@@ -285,10 +285,12 @@ def _leaks(ctx: Context, table: pa.Table) -> list[Finding]:
     """Try each feature alone on a sample of the rows."""
     check, task = ctx.pipeline.spec.validation.window.leak, ctx.pipeline.spec.target.task
     rows = _sampled(table)
-    labels = _numbers(rows["target"]) if task == "regression" else _coded(rows["target"])
+    if task not in CLASSIFIED and _is_text(rows["target"].type):
+        return []  # the fit refuses it, and says why
+    labels = _coded(rows["target"]) if task in CLASSIFIED else _numbers(rows["target"])
     limit, what = (
         (check.r2, "explains {:.2%} of the label's variance")
-        if task == "regression"
+        if task not in CLASSIFIED
         else (
             check.auc,
             "ranks the labels with an AUC of {:.4f}",
@@ -314,7 +316,7 @@ def _leaks(ctx: Context, table: pa.Table) -> list[Finding]:
 
 
 def _features(table: pa.Table) -> list[str]:
-    return [name for name in table.column_names if name not in _NOT_FEATURES]
+    return [name for name in table.column_names if name not in LABELS]
 
 
 def _sampled(table: pa.Table) -> pa.Table:
@@ -327,6 +329,12 @@ def _sampled(table: pa.Table) -> pa.Table:
     return pa.concat_tables(
         [table.slice(i * (table.num_rows - size) // (_STRETCHES - 1), size) for i in range(_STRETCHES)]
     )
+
+
+def _is_text(kind: pa.DataType) -> bool:
+    import pyarrow as pa  # noqa: PLC0415
+
+    return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind))
 
 
 def _is_category(kind: pa.DataType) -> bool:
