@@ -432,26 +432,12 @@ class PipelineSpec(Record):
 
 def _misfits(spec: PipelineSpec, gate: Gate) -> Iterator[tuple[str, str]]:
     """Yield each key of a gate that does not fit the rest of the spec, and why."""
-    task, slices = spec.target.task, spec.evaluation.slices
-    known = [*METRICS[task], *(f"business.{name}" for name in spec.evaluation.business if isinstance(gate, BoundGate))]
-    if isinstance(gate, BoundGate | SliceGapGate) and gate.metric not in known:
-        yield "metric", f"{gate.metric} is no metric of a {task} task; there are: {', '.join(known)}"
-    if isinstance(gate, BoundGate) and gate.slice and gate.metric.startswith("business."):
-        yield (
-            "slice",
-            "a metric of evaluation.business is computed over all rows; write the slice into its SQL, by FILTER (WHERE …)",
-        )
-    if isinstance(gate, ChampionGate | EvidenceGate | SlicesGate | BaselineGate) and gate.loss not in LOSSES[task]:
-        yield "loss", f"{gate.loss} is no loss of a {task} task; there are: {', '.join(LOSSES[task])}"
+    yield from _strange_to_task(spec, gate)
+    slices = spec.evaluation.slices
     if isinstance(gate, BoundGate) and gate.slice and gate.slice.partition("=")[0] not in slices:
         yield "slice", f"{gate.slice!r} is not `column=value` with a column of evaluation.slices"
     if isinstance(gate, SlicesGate | SliceGapGate) and gate.column not in slices:
         yield "column", f"{gate.column!r} is no column of evaluation.slices; there are: {', '.join(slices) or 'none'}"
-    if isinstance(gate, CalibrationGate | BaseRateGate) and task == "ranking":
-        yield (
-            "kind",
-            f"{gate.kind} says nothing of a ranking: its scores order the rows of a list, however high they are",
-        )
     days, holdout = spec.window.days, spec.window.holdout_days
     if isinstance(gate, ChampionGate | SlicesGate | BaselineGate) and gate.min_days > holdout:
         yield "min_days", f"{gate.min_days} days can never be had of window.holdout_days: {holdout}"
@@ -464,6 +450,26 @@ def _misfits(spec: PipelineSpec, gate: Gate) -> Iterator[tuple[str, str]]:
         yield "recent_days", f"there are {days - holdout} days before the hold-out, found {gate.recent_days}"
     if isinstance(gate, DriftGate) and (both := sorted(set(gate.features) & set(gate.ignore))):
         yield "ignore", f"{', '.join(both)} cannot be looked at and ignored"
+
+
+def _strange_to_task(spec: PipelineSpec, gate: Gate) -> Iterator[tuple[str, str]]:
+    """Yield each key of a gate that says nothing of the spec's task, and why."""
+    task = spec.target.task
+    known = [*METRICS[task], *(f"business.{name}" for name in spec.evaluation.business if isinstance(gate, BoundGate))]
+    if isinstance(gate, BoundGate | SliceGapGate) and gate.metric not in known:
+        yield "metric", f"{gate.metric} is no metric of a {task} task; there are: {', '.join(known)}"
+    if isinstance(gate, BoundGate) and gate.slice and gate.metric.startswith("business."):
+        yield (
+            "slice",
+            "a metric of evaluation.business is computed over all rows; write the slice into its SQL, by FILTER (WHERE …)",
+        )
+    if isinstance(gate, ChampionGate | EvidenceGate | SlicesGate | BaselineGate) and gate.loss not in LOSSES[task]:
+        yield "loss", f"{gate.loss} is no loss of a {task} task; there are: {', '.join(LOSSES[task])}"
+    if isinstance(gate, CalibrationGate | BaseRateGate) and task == "ranking":
+        yield (
+            "kind",
+            f"{gate.kind} says nothing of a ranking: its scores order the rows of a list, however high they are",
+        )
 
 
 _DECIDES_NOTHING = {
