@@ -13,7 +13,7 @@ import pytest
 from fakes import MemoryRegistry
 from ratchet.adapters.mlflow import MlflowRegistry
 from ratchet.domain.models import Feature, ModelFiles, ModelSchema
-from ratchet.errors import ArtifactTampered, ObjectNotFound, ServiceError
+from ratchet.errors import ArtifactTampered, ObjectNotFound, ServiceError, ServiceRefused
 from ratchet.ports import DatasetUsed
 
 SCHEMA = ModelSchema(task="binary", features=(Feature(name="x", kind="number"),), classes=("0", "1"), best_iteration=3)
@@ -199,6 +199,36 @@ def test_a_run_is_logged_finished_and_discarded(registry, pipeline):
         )
     registry.finish(run_id)
     registry.discard(run_id)
+
+
+def test_runs_lie_below_others_and_are_gone_on_with(registry, pipeline):
+    """A search's run outlives its process: what was left running below it is marked, and it runs again until it is ended."""
+    facts_ = {
+        "ratchet.pipeline": pipeline,
+        "ratchet.cutoff": "2024-01-10",
+        "ratchet.snapshot": "s",
+        "ratchet.dry_run": "false",
+    }
+    search = registry.start_run(pipeline, "study", "search", facts_)
+    done, killed = (registry.start_run(pipeline, "study", f"trial {i}", facts_, search) for i in range(2))
+    registry.log(done, params={"eta": "0.1"}, metrics={"log_loss": 0.5}, curves={"stop": [0.6, 0.5]})
+    registry.finish(done)
+    other = registry.start_run(pipeline, "another", "search", facts_)
+    registry.resume_run(pipeline, "study", search)
+    after = registry.start_run(pipeline, "study", "trial 1", facts_, search)
+    running = {run.run_id for run in registry.tracked(pipeline) if run.running}
+    assert running == {search, after, other}
+    assert {run.run_id for run in registry.tracked(pipeline)} == {search, done, killed, after, other}
+    for run_id in (after, search):
+        registry.finish(run_id)
+    assert {run.run_id for run in registry.tracked(pipeline) if run.running} == {other}
+
+
+def test_run_that_is_gone_is_not_gone_on_with(registry, pipeline):
+    """Whoever resumes it is told, and begins another."""
+    registry.start_run(pipeline, "key", "search", {})
+    with pytest.raises(ServiceRefused):
+        registry.resume_run(pipeline, "study", uuid.uuid4().hex)
 
 
 def test_addresses_lead_to_the_run_and_the_version(registry, pipeline):

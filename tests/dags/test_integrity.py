@@ -113,6 +113,23 @@ def test_an_empty_approve_costs_nothing(dag):
     assert dag.task_dict["approve"].inherits_from_empty_operator
 
 
+def test_tuning_is_a_task_where_the_spec_asks_for_it(dag, home, tmp_path, parse):
+    """Without it the scheduler passes over tune, and train takes the night of score; with it tune is a task like the others."""
+    assert dag.task_dict["tune"].inherits_from_empty_operator
+    assert dag.task_dict["train"].after == "score"
+    spec = home / "pipelines" / "flight_delay.yaml"
+    spec.write_text(spec.read_text().replace("training:", "training:\n  tuning: {trials: 3}", 1))
+    (tmp_path / "dags").mkdir()
+    (tmp_path / "dags" / "flight_delay.py").write_text(STUB.format(name="flight_delay"))
+    bag = parse(tmp_path / "dags")
+    assert bag.import_errors == {}
+    tuned = bag.dags["flight_delay"]
+    assert tuned.task_ids == list(STEPS)
+    assert not tuned.task_dict["tune"].inherits_from_empty_operator
+    assert tuned.task_dict["train"].after == "tune"
+    test_tasks_are_bounded_and_explained(tuned)
+
+
 def test_approval_asks_a_person(home, tmp_path, parse):
     """Where the spec asks for a person, approve waits for one of those named, and no answer means no."""
     spec = home / "pipelines" / "flight_delay.yaml"

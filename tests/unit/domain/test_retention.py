@@ -79,7 +79,13 @@ def worlds(draw):
     keys += [key for v in made for key in profiles_of(v)]
     keys += [f"trials/p/{seq:08d}/{v.recipe[:16]}/{v.cutoff}.json" for v in made for seq in (1, len(entries))]
     keys += [
+        f"tuning/p/{key}"
+        for v in made
+        for key in (f"found/{v.cutoff}-ab.json", f"trials/{v.cutoff}/ab/00000.json", f"runs/{v.cutoff}-ab")
+    ]
+    keys += [
         "ledger/p/00000001.json",
+        "tuning/p/odd",
         "alerts/p/x.json",
         "runs/p/unknown/score.json",
         "snapshots/p/odd",
@@ -145,6 +151,13 @@ def test_nothing_that_is_referred_to_is_ever_in_the_plan(world):
         assert not gone & set(profiles_of(versions[number]))
     assert not any(f"run-{r.run_id}" in made.runs for r in found.runs if r.running)
     assert not any(key.split("/")[0] in {"ledger", "alerts"} or "odd" in key or "unknown" in key for key in gone)
+    horizon = max(v.cutoff for v in found.versions) - timedelta(days=knobs["days"])
+    searches = {
+        day: {key for key in gone if key.startswith("tuning/") and str(day) in key}
+        for day in (v.cutoff for v in found.versions)
+    }
+    assert f"tuning/p/found/{max(searches)}-ab.json" not in gone
+    assert {day for day, keys in searches.items() if keys} <= {day for day in searches if day < horizon}
     for champion in (e.champion for e in entries):
         assert not any(f"/{champion.recipe[:16]}/" in key for key in gone if key.startswith("trials/"))
 

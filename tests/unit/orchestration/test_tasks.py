@@ -11,7 +11,7 @@ from stand_in import Ti, make_night
 
 from ratchet.domain.alerts import Alert
 from ratchet.domain.drifted import DriftResult
-from ratchet.domain.night import STEPS, Ended, ReportResult, ScoreResult
+from ratchet.domain.night import STEPS, Ended, ReportResult, ScoreResult, TuneResult
 from ratchet.errors import ServiceError
 
 HOME = Path(__file__).resolve().parents[3] / "include"
@@ -429,3 +429,47 @@ def test_report_of_a_run_that_could_not_be_read(tasks, step, context, notes):
     found = states(snapshot="failed", **rest("snapshot", "upstream_failed"))
     step("report", lambda _s, night: night, tasks.ReportTask).execute(context(Ti(found), conf={"cutof": "2013-06-01"}))
     assert "did you mean 'cutoff'" in notes[0]
+
+
+@pytest.mark.parametrize(("tuned", "expected"), [(False, ["tune", "train"]), (True, ["train"])])
+def test_train_tunes_where_its_own_task_is_an_empty_one(step, context, tuned, expected):
+    """Where tune is an empty task train takes the night of score, and does first what this run alone may ask of tune."""
+    ran = []
+
+    def note(name, night):
+        ran.append(name)
+        return night
+
+    night = make_night().model_copy(
+        update={"tune": TuneResult(source="spec", params={}, why="the spec's") if tuned else None}
+    )
+    if tuned:
+        step("train", note).execute(context(Ti(tune=night)))
+    else:
+        step("train", note, after="score").execute(context(Ti(score=night)))
+    assert ran == expected
+
+
+def test_train_is_not_run_where_tuning_has_ended_the_night(step, context):
+    """What ends the night in tune is told by the task that ran it."""
+    ran = []
+
+    def note(name, night):
+        ran.append(name)
+        return night.model_copy(update={"ended": ended("rejected", "tune").ended})
+
+    with pytest.raises(AirflowFailException, match="REJECTED"):
+        step("train", note, after="score").execute(context(Ti(score=make_night())))
+    assert ran == ["tune"]
+
+
+def test_search_has_a_button(step, context):
+    """The tune task's leads to the tracked run of tonight's search, and nowhere where none was made."""
+    tuned = TuneResult(source="search", params={}, why="due", mlflow_url="http://mlflow/search")
+    task = step("tune", make_night().model_copy(update={"tune": tuned}))
+    [link] = task.operator_extra_links
+    task.execute(context(Ti(score=make_night())))
+    assert (link.name, link.get_link(task, ti_key=None)) == ("MLflow search", "http://mlflow/search")
+    kept = step("tune", make_night().model_copy(update={"tune": tuned.model_copy(update={"mlflow_url": None})}))
+    kept.execute(context(Ti(score=make_night())))
+    assert kept.operator_extra_links[0].get_link(kept, ti_key=None) == ""
