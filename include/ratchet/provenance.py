@@ -57,9 +57,14 @@ def machine() -> str:
     return f"{platform.machine()} {platform.system()}"
 
 
-def cpus() -> int:
-    """Return how many processors this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+def cpus(quota: Path = Path("/sys/fs/cgroup/cpu.max")) -> int:
+    """Return how many processors this process may keep busy: those that the system lets it use, and its container's share of them."""
+    allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    try:
+        share, period = quota.read_text().split()
+        return min(allowed, max(int(share) // int(period), 1))
+    except (OSError, ValueError):  # no container, or one without a limit, which says max
+        return allowed
 
 
 @functools.cache

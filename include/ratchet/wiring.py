@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from ratchet.spec import Pipeline
 
 _QUERIES = 0.375  # of a night's memory, for queries; the rest is for libraries, and for what is made of their results
+_MATRICES = 0.5  # of it, for a fit; queries are over by then
 
 
 def services(given: Settings | None = None) -> Services:
@@ -44,7 +45,7 @@ def services(given: Settings | None = None) -> Services:
         store=store,
         engine=DuckEngine(found.cache, memory_limit=queries),
         validator=GxValidator(spill=found.cache / "spill", memory_limit=queries),
-        trainer=XgbTrainer(),
+        trainer=XgbTrainer(found.cache, found.memory_gib * _MATRICES),
         registry=MlflowRegistry(found.tracking_uri, found.cache),
         ledger=ledger(store, found),
         reporter=HtmlReporter(),

@@ -42,3 +42,13 @@ def test_a_new_module_decides_until_somebody_says_that_it_does_not(package):
     before = provenance.digest_of(package)
     (package / "steps" / "new.py").write_text("")
     assert provenance.digest_of(package) != before
+
+
+def test_a_fit_has_as_many_threads_as_its_container_may_keep_busy(tmp_path):
+    """A share of the processors counts in whole ones, one at least; without a limit all count that the system lets the process use."""
+    free, quota = provenance.cpus(tmp_path / "none"), tmp_path / "cpu.max"
+    found = {}
+    for words in ("max 100000", "50000 100000", "100000 100000", "9900000 100000"):
+        quota.write_text(f"{words}\n")
+        found[words] = provenance.cpus(quota)
+    assert found == {"max 100000": free, "50000 100000": 1, "100000 100000": 1, "9900000 100000": min(free, 99)}

@@ -113,8 +113,9 @@ class Rows:
         self._kept, self.keep = None, False
 
 
-def quantiles(rows: Rows, plan: TrainingPlan, like: Any = None, folder: Path | None = None) -> Any:
-    """Return rows as XGBoost learns from them.
+@contextmanager
+def quantiles(rows: Rows, plan: TrainingPlan, like: Any = None, folder: Path | None = None) -> Iterator[Any]:
+    """Make a matrix of rows as XGBoost learns from them, and free it in the end, whoever still names it: its pages go with it.
 
     Args:
         rows: to learn from, or to watch.
@@ -149,7 +150,11 @@ def quantiles(rows: Rows, plan: TrainingPlan, like: Any = None, folder: Path | N
     kind = xgb.ExtMemQuantileDMatrix if folder else xgb.QuantileDMatrix
     how = {"ref": like, "nthread": plan.threads, "max_bin": plan.params.get("max_bin"), "enable_categorical": True}
     with refusals(folder):
-        return kind(Batches(), **how)
+        made = kind(Batches(), **how)
+    try:
+        yield made
+    finally:
+        made.__del__()
 
 
 @contextmanager

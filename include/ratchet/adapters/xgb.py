@@ -8,7 +8,7 @@ import subprocess
 import sys
 import tempfile
 import warnings
-from contextlib import contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager, nullcontext
 from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -134,10 +134,11 @@ class XgbTrainer:
         too_much = needed > budget and plan.device == "cpu"  # a GPU's matrices lie there
         keep = needed + as_numbers(*shape) <= budget
         learn = Rows(schema, frame, days, weights(schema, frame, days, plan), keep=keep)
-        with aside(cache, on_disk(*shape)) if too_much else nullcontext() as folder:
-            train = quantiles(learn, plan, folder=folder)
+        with aside(cache, on_disk(*shape)) if too_much else nullcontext() as folder, ExitStack() as made:
+            train = made.enter_context(quantiles(learn, plan, folder=folder))
             learn.forget()
-            watch = quantiles(Rows(schema, frame, watched, keep=keep), plan, train, folder) if watched else None
+            others = Rows(schema, frame, watched, keep=keep) if watched else None
+            watch = made.enter_context(quantiles(others, plan, train, folder)) if others else None
             yield train, watch, too_much
 
     def predict(self, files: ModelFiles, table: pa.Table) -> Floats:

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+import warnings
 from datetime import date, timedelta
+from pathlib import Path
 
 import duckdb
 import numpy as np
@@ -14,9 +18,10 @@ from ratchet.adapters import batches, linear
 from ratchet.adapters import xgb as module
 from ratchet.adapters.linear import linear_predictions
 from ratchet.adapters.matrix import described, kind_of, labels, matrix
+from ratchet.adapters.weights import weights
 from ratchet.adapters.xgb import XgbTrainer
 from ratchet.domain.models import Feature, ModelFiles, ModelSchema
-from ratchet.domain.windows import windows
+from ratchet.domain.windows import Span, windows
 from ratchet.errors import DataRejected, SpecInvalid
 from ratchet.ports import FeatureFrame, FeatureQuery, TrainingPlan
 
@@ -233,3 +238,217 @@ def test_features_may_be_called_what_xgboost_refuses():
     assert found.importance[odd["x"]] > 0
     scores = XgbTrainer().predict(found.files, renamed.table)
     assert (scores == XgbTrainer().predict(plain.files, given.table)).all()
+
+
+# On disk, in parts, on as many threads as there are.
+
+
+@pytest.mark.parametrize("task", ["binary", "multiclass", "regression"])
+def test_a_model_does_not_depend_on_where_its_matrices_lay(task, tmp_path):
+    """Beyond the plan's memory they lie in the cache, page by page; the bytes are the same, and nothing stays."""
+    given, trainer = frame(task), XgbTrainer(tmp_path)
+    small = planned(task, memory_gib=1e-6, half_life_days=5.0)
+    with trainer.prepare(given, DAYS, small, QUERY) as prepared:
+        assert prepared.on_disk
+        (folder,) = [path for path in (tmp_path / "matrices").iterdir() if path.is_dir()]
+        assert {path.suffix for path in folder.iterdir()} == {".page", ""}
+        found = trainer.boost(prepared, small)
+    assert [path.name for path in (tmp_path / "matrices").iterdir()] == ["lock"]
+    assert found.files.digest == fitted(given, task, half_life_days=5.0).files.digest
+
+
+def test_a_model_does_not_depend_on_how_many_threads_made_it():
+    """Nor on how wide a batch is: rows of many features come in smaller ones."""
+    given = frame()
+    whole = fitted(given)
+    for threads in (2, 3, 8):
+        assert fitted(given, threads=threads).files.digest == whole.files.digest
+    assert [batches.rows_at_a_time(features) for features in (1, 64, 640, 10**9)] == [250_000, 250_000, 25_000, 1]
+
+
+def test_rows_are_made_into_numbers_once_where_they_fit(monkeypatch):
+    """XGBoost goes over them several times; where memory does not hold the numbers, they are made each time."""
+    made, real = [], batches.matrix
+
+    def counted(schema, table):
+        made.append(table.num_rows)
+        return real(schema, table)
+
+    monkeypatch.setattr(batches, "matrix", counted)
+    one, rows_ = fitted(frame()).files.digest, 20 * 300 - 3 * 300
+    assert sum(made) == rows_
+    made.clear()
+    assert fitted(frame(), memory_gib=batches.in_memory(rows_, 3, 1) / 2**30).files.digest == one
+    assert sum(made) > 2 * rows_
+
+
+def test_what_killed_processes_left_goes_with_the_next_fit(tmp_path):
+    """A folder of matrices whose process lives is left alone; one whose process was killed in the middle of a fit is not."""
+    code = (
+        "import sys, time; from pathlib import Path; from ratchet.adapters.batches import aside\n"
+        "with aside(Path(sys.argv[1]), 0) as folder:\n"
+        "    (folder / 'matrix.page').write_bytes(b'x'); print(folder, flush=True); time.sleep(600)"
+    )
+    with subprocess.Popen([sys.executable, "-c", code, str(tmp_path)], stdout=subprocess.PIPE, text=True) as process:
+        try:
+            left = Path(process.stdout.readline().strip())
+            fitted(frame(), trainer=XgbTrainer(tmp_path))
+            assert (left / "matrix.page").exists()
+        finally:
+            process.kill()
+    (tmp_path / "matrices" / "halfway").mkdir()  # killed before it had locked anything
+    fitted(frame(), trainer=XgbTrainer(tmp_path))
+    assert [path.name for path in (tmp_path / "matrices").iterdir()] == ["lock"]
+
+
+def test_a_disk_too_small_for_the_matrices_is_told_beforehand(tmp_path):
+    """The night is refused for want of room, with what is needed, what there is and what to do."""
+    with (
+        pytest.raises(DataRejected, match=r"matrices of about 10,000,000,000,000,000 bytes .* RATCHET_CACHE") as caught,
+        batches.aside(tmp_path, 10**16),
+    ):
+        pytest.fail("there is no such disk")
+    assert caught.value.reason == "resource"
+
+
+def test_memory_that_runs_out_is_told_as_such():
+    """XGBoost's own words for it do not say what to do."""
+    from xgboost.core import XGBoostError
+
+    for error in (MemoryError(), XGBoostError("std::bad_alloc")):
+        with (
+            pytest.raises(DataRejected, match=r"out of memory. Lower training.memory_gib") as caught,
+            batches.refusals(),
+        ):
+            raise error
+        assert caught.value.reason == "resource"
+
+
+# How much rows count.
+
+
+def weighed(given, **how):
+    """Return what XGBoost is told of how much each row counts, and the rows."""
+    plan = planned(how.pop("task", "binary"), **how)
+    span = Span(first=date.min, last=DAYS.fit.last)
+    schema, _ = module.learnt(given, span, plan, QUERY)
+    fit = given.days(span.first, span.last)
+    return weights(schema, given, span, plan)(fit, labels(schema, fit)), fit
+
+
+def test_balanced_classes_weigh_the_same_together():
+    """And all rows together as much as they would unweighed."""
+    found, fit = weighed(frame("multiclass"), task="multiclass", class_weights="balanced")
+    names = np.array(fit["target"].to_pylist())
+    sums = [found[names == name].sum() for name in ("low", "middle", "high")]
+    assert sums == pytest.approx([fit.num_rows / 3] * 3)
+
+
+def test_classes_weigh_what_is_said_and_others_one():
+    """A class is named as the target tells it; that of TRUE is 1."""
+    found, fit = weighed(frame(), class_weights={"1": 2.5})
+    assert np.array_equal(found, np.where(fit["target"].to_numpy(zero_copy_only=False), 2.5, 1.0))
+    with pytest.raises(SpecInvalid, match=r"class_weights: no row up to .* has the class 'yes'; there are: '0', '1'"):
+        fitted(frame(), class_weights={"yes": 2.0})
+
+
+def test_a_row_counts_half_for_each_half_life_that_it_is_older():
+    """By whole days before the last one that is fitted to; with class weights both count."""
+    found, fit = weighed(frame(), half_life_days=2.0, class_weights={"0": 3.0})
+    age = np.array([(DAYS.fit.last - day).days for day in fit["dt"].to_pylist()])
+    expected = 0.5 ** (age / 2.0) * np.where(fit["target"].to_numpy(zero_copy_only=False), 1.0, 3.0)
+    assert found == pytest.approx(expected, rel=1e-12)
+    assert found[-1] in {1.0, 3.0}
+
+
+def test_weights_change_the_fit_and_not_what_stops_it():
+    """The same weight for all rows changes nothing; the watched days are never weighed."""
+    given = frame()
+    plain = fitted(given)
+    assert fitted(given, class_weights={"0": 1.0, "1": 1.0}).files.digest == plain.files.digest
+    tilted = fitted(given, class_weights={"1": 5.0}, half_life_days=3.0)
+    assert tilted.files.digest != plain.files.digest
+    stop = given.days(DAYS.stop.first, DAYS.stop.last)
+    score = XgbTrainer().predict(tilted.files, stop)
+    y = stop["target"].to_numpy(zero_copy_only=False)
+    loss = -np.log(np.where(y, score, 1 - score)).mean()
+    assert tilted.curves["logloss"][tilted.files.schema_.best_iteration] == pytest.approx(loss, rel=1e-6)
+
+
+# What a prediction may do, and where it is made.
+
+
+def test_a_prediction_held_monotone_never_falls():
+    """However the rows lie: here the target falls with x, and the prediction may only rise with it."""
+    given = frame()
+    x = given.table["x"].fill_null(0.0).to_numpy()
+    falling = given.table.set_column(given.table.column_names.index("target"), "target", pa.array(x < 0))
+    held = fitted(given.model_copy(update={"table": falling}), monotone={"x": "increasing"})
+    grid = np.linspace(-4, 4, 50)
+    line = pa.table({"x": grid, "empty": pa.nulls(50, pa.float64()), "place": ["a"] * 50})
+    assert (np.diff(XgbTrainer().predict(held.files, line)) >= 0).all()
+
+
+def test_only_numbers_of_the_query_can_be_held_monotone():
+    """Of others the night is told which can."""
+    with pytest.raises(SpecInvalid) as caught:
+        fitted(frame(), monotone={"place": "increasing", "y": "decreasing", "x": "increasing"})
+    assert [problem.key for problem in caught.value.problems] == ["training.monotone.place", "training.monotone.y"]
+    assert "'place' is a category, and has no order; numbers do, there are: x, empty" in str(caught.value)
+    assert "'y' is no feature of the query" in str(caught.value)
+
+
+def test_a_device_that_is_not_there_is_refused():
+    """XGBoost itself would fit on the CPU and warn; where there is a GPU, it is used."""
+    import xgboost as xgb
+
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        xgb.train({"device": "cuda"}, xgb.DMatrix(np.ones((2, 1)), [0.0, 1.0]), 1)
+    if not any("GPU" in str(warning.message) for warning in said):
+        assert fitted(frame(), device="cuda").rows
+        return
+    with pytest.raises(
+        SpecInvalid, match=r"training.device: XGBoost .* finds no such device on this machine \(No visible GPU"
+    ):
+        fitted(frame(), device="cuda")
+
+
+def test_bins_are_as_many_as_the_spec_says():
+    """Fewer of them make another model; a number that is none is refused as XGBoost's parameters are."""
+    given = frame()
+    assert fitted(given, params={"max_bin": 16}).files.digest != fitted(given).files.digest
+    for params in ({"max_bin": "many"}, {"booster": "gblinear"}, {"tree_method": "exact"}):
+        with pytest.raises(SpecInvalid, match=r"training.params: XGBoost refused them: "):
+            fitted(given, params=params)
+
+
+# Fits on rows that were prepared once.
+
+
+def test_prepared_rows_are_boosted_as_often_as_wanted():
+    """Whatever was fitted to them before, each plan comes to the model that it comes to alone."""
+    given, trainer = frame(), XgbTrainer()
+    plans = [planned(params={"max_depth": depth}, seed=depth) for depth in (2, 4, 2)]
+    with trainer.prepare(given, DAYS, plans[0], QUERY) as prepared:
+        found = [trainer.boost(prepared, plan).files.digest for plan in plans]
+    assert found == [trainer.fit(given, DAYS, plan, QUERY).files.digest for plan in plans]
+    assert found[0] == found[2] != found[1]
+
+
+def test_a_fit_may_be_ended_after_any_round():
+    """Whoever asks for it is told the loss of the watched days, round by round."""
+    given, trainer, heard = frame(), XgbTrainer(), []
+    with trainer.prepare(given, DAYS, planned(), QUERY) as prepared:
+        fit = trainer.boost(prepared, planned(), lambda done, loss: bool(heard.append((done, loss))) or done == 2)
+    assert [done for done, _ in heard] == [0, 1, 2]
+    assert tuple(loss for _, loss in heard) == fit.curves["logloss"]
+
+
+def test_a_refit_grows_the_rounds_it_is_told_on_all_days_up_to_the_last():
+    """Nothing is watched, categories are those of all these days, and the bytes are the same wherever its matrices lay."""
+    given, whole = frame(), Span(first=DAYS.fit.first, last=DAYS.holdout.last)
+    found = XgbTrainer().refit(given, whole, planned(), QUERY, 5)
+    assert (found.rows, found.files.schema_.best_iteration, found.curves) == (20 * 300, 4, {})
+    small = XgbTrainer().refit(given, whole, planned(memory_gib=1e-6), QUERY, 5)
+    assert small.files.digest == found.files.digest
