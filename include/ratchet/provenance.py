@@ -33,14 +33,17 @@ _DECIDE_NOTHING = frozenset(
             )
         ),
         *(f"steps/{name}.py" for name in ("card", "card_limits", "card_sections", "explain", "explain_row")),
-        *(f"steps/{name}.py" for name in ("versions", "watch", "whatif")),
+        *(f"steps/{name}.py" for name in ("uncertainty", "versions", "watch", "whatif")),
         "domain/cards.py",
+        "domain/day_sums.py",
         "domain/explanations.py",
+        "domain/intervals.py",
         "adapters/xgb_shap.py",
         *(f"adapters/{name}.py" for name in ("alerts", "ledger", "mlflow", "s3", "sandbox", "signing")),
+        *(f"adapters/report/{name}.py" for name in ("comparison", "figures", "figures_lists", "figures_values")),
         *(
             f"adapters/report/{name}.py"
-            for name in ("__init__", "card", "drift", "figures", "history", "page", "replay", "svg", "view", "words")
+            for name in ("__init__", "card", "drift", "history", "page", "replay", "sides", "svg", "view", "words")
         ),
     }
 )

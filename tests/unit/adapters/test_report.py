@@ -16,7 +16,7 @@ from ratchet.adapters.report.svg import axis
 from ratchet.adapters.report.view import number
 from ratchet.domain import night as records
 from ratchet.domain.accounting import RowAccount
-from ratchet.domain.case import CaseForPromotion, DayLoss, MetricValue
+from ratchet.domain.case import CaseForPromotion, DayLoss, Difference, MetricValue
 from ratchet.domain.checks import Check, Outcome
 from ratchet.domain.drifted import DriftResult, SubjectDrift
 from ratchet.domain.evidence import Trial
@@ -51,6 +51,15 @@ METRICS = {
         "macro_f1": 0.6502,
     },
     "regression": {"rmse": 31.72, "mae": 18.04, "r2": 0.4412},
+    "quantile": {
+        "pinball": 4.812,
+        "coverage": 0.7911,
+        "width": 38.4,
+        "mae": 18.11,
+        "quantile_error": 0.021,
+        "below_0.9": 0.8911,
+    },
+    "ranking": {"ndcg": 0.7213, "mrr": 0.6122, "precision": 0.3301},
 }
 GATES = {
     "binary": [
@@ -67,7 +76,18 @@ GATES = {
         {"kind": "bound", "metric": "rmse", "at_most": 40},
         {"kind": "champion", "loss": "absolute_error", "margin": 0.002},
     ],
+    "quantile": [
+        {"kind": "bound", "metric": "pinball", "at_most": 9},
+        {"kind": "champion", "loss": "pinball", "margin": 0.002},
+    ],
+    "ranking": [
+        {"kind": "bound", "metric": "ndcg", "at_least": 0.5},
+        {"kind": "champion", "loss": "ndcg_loss", "margin": 0.002},
+    ],
 }
+TARGETS = {"quantile": {"quantiles": [0.1, 0.5, 0.9]}, "ranking": {"group": "race"}}
+LOSSES = {"regression": "absolute_error", "quantile": "pinball", "ranking": "ndcg_loss"}
+WORSE_WHEN_HIGHER = {"log_loss", "brier", "rmse", "mae", "pinball", "quantile_error", "width"}
 EVIDENCE = {"kind": "evidence", "loss": "log_loss"}
 
 
@@ -80,7 +100,7 @@ def pipeline(task="binary", gates=None, **changes):
         "window": {"days": 90, "holdout_days": 7, "stop_days": 7, "label_delay_days": 1},
         "validation": {"suite": "flights"},
         "features": "flight_delay",
-        "target": {"task": task, "sql": "arr_delay >= 15"},
+        "target": {"task": task, "sql": "arr_delay >= 15", **TARGETS.get(task, {})},
         "evaluation": {"slices": ["origin", "carrier"]},
         "gates": gates or GATES[task],
     }
@@ -126,6 +146,15 @@ def predictions(task="binary", *, champion=True, rows=6200, classes=("early", "o
     elif task == "regression":
         signal = 25 * np.abs(noise[0])
         y, columns = signal + 14 * noise[1], [pa.array(signal), pa.array(signal * 0.9 + 4 * noise[2] + 3)]
+    elif task == "quantile":
+        signal = 25 * np.abs(noise[0])
+        y = signal + 14 * noise[1]
+        columns = [
+            pa.array((signal[:, None] + np.array([-w, 0, w])).tolist(), pa.list_(pa.float64())) for w in (18, 14)
+        ]
+    elif task == "ranking":
+        y = np.clip(np.round(1.2 * noise[0]), 0, 3)
+        columns = [pa.array(y + noise[1]), pa.array(y + 1.4 * noise[2])]
     else:
         logit = -1.3 + 1.1 * noise[0]
         y = (rng.random(rows) < 1 / (1 + np.exp(-logit))).astype(float)
@@ -136,6 +165,8 @@ def predictions(task="binary", *, champion=True, rows=6200, classes=("early", "o
     table = {"row_id": pa.array(range(rows)), "dt": pa.array(days), "label": pa.array(y), "challenger": columns[0]}
     if champion:
         table["champion"] = columns[1]
+    if task == "ranking":
+        table["list"] = pa.array([7 * (i // 70) + i % 7 for i in range(rows)])
     return pa.table(table).replace_schema_metadata(metadata)
 
 
@@ -151,7 +182,7 @@ def case(task="binary", *, champion=True, better=0.006, slices=("EWR", "JFK", "L
                 }
             )
     days = [CUTOFF - timedelta(days=i + 1) for i in range(7)][::-1]
-    loss = {"binary": "log_loss", "multiclass": "log_loss", "regression": "absolute_error"}[task]
+    loss = LOSSES.get(task, "log_loss")
     paired = tuple(
         DayLoss(day=str(d), rows=880 + i, champion=0.487 + better + 0.004 * rng.normal(), challenger=0.487)
         for i, d in enumerate(days)
@@ -169,6 +200,7 @@ def case(task="binary", *, champion=True, better=0.006, slices=("EWR", "JFK", "L
         metrics=metrics,
         champion=champion,
         paired={loss: paired} if champion else {},
+        intervals={name: (m.value - 0.02, m.value + 0.03) for name, m in metrics.items()},
         trial=Trial(lane="recipe", evidence={loss: league}) if league_days else None,
         smoke=smoke,
     )
@@ -203,10 +235,14 @@ def judged(task="binary", flow=None, *, champion=True, made=None, version=12, **
         rows=67210, rounds=118, account=RowAccount(landed=83_002, outside=0, quarantined_partitions=842, quarantined_rows=17, unlabelled=2210, dropped=14, fitted=67210, watched=6509, held_out=6200), seen_through=CUTOFF - timedelta(days=8), unlabelled=2210, dropped=14,
         importance=dict(zip(("hour", "precip_in", "visibility_mi", "carrier", "dest", "wind_gust", "month_day", "distance", "origin", "dew_point"), np.array([.31, .17, .12, .1, .09, .08, .05, .04, .03, .01]).tolist(), strict=True)),
     )  # fmt: skip
-    worse = {
-        name: v - 0.0071 if name not in {"log_loss", "brier", "rmse", "mae"} else v + 0.0068
-        for name, v in METRICS[task].items()
-    }
+    worse = {name: v - 0.0071 if name not in WORSE_WHEN_HIGHER else v + 0.0068 for name, v in METRICS[task].items()}
+    differences = {
+        name: Difference(
+            champion=m.value - 0.01, challenger=m.value, difference=0.01, low=-0.002 if i % 2 else 0.001, high=0.02, rows=m.rows, days=7
+        )
+        for i, (name, m) in enumerate(made.metrics.items())
+        if m.value is not None and np.isfinite(m.value)
+    }  # fmt: skip
     scored = tuple(
         records.ScoredVersion(version=v, champion=v == 11, days=("2013-06-29",), metrics={k: x - 0.004 * (11 - v) for k, x in METRICS[task].items()})
         for v in (11, 10, 9)
@@ -223,7 +259,8 @@ def judged(task="binary", flow=None, *, champion=True, made=None, version=12, **
         "score": records.ScoreResult(champion=model(11) if champion else None, reign=2 if champion else 0, versions=scored if champion else (), rows=880),
         "train": train,
         "evaluate": records.EvaluateResult(
-            case=made, rows=6200, challenger=METRICS[task], champion=worse if champion else None, common_rows=6200 if champion else 0, predictions="runs/flight_delay/abc/predictions.parquet"
+            case=made, rows=6200, challenger=METRICS[task], champion=worse if champion else None, common_rows=6200 if champion else 0, predictions="runs/flight_delay/abc/predictions.parquet",
+            differences=differences if champion else {},
         ),
         "register": records.RegisterResult(version=None if night.request.dry_run else model(version), url="http://127.0.0.1:5000/#/models/flight_delay/versions/12", smoke=None),
         "gate": records.GateResult(verdict=judge(made, flow.spec.gates)),
@@ -292,6 +329,8 @@ NIGHTS = {
     "bootstrap": ("PROMOTED", promoted(champion=False), pipeline(), predictions(champion=False), ledger(12)),
     "multiclass": ("PROMOTED", promoted("multiclass"), pipeline("multiclass"), predictions("multiclass"), ledger(9, 11, 12)),
     "regression": ("PROMOTED", promoted("regression"), pipeline("regression"), predictions("regression"), ledger(9, 11, 12)),
+    "quantile": ("PROMOTED", promoted("quantile"), pipeline("quantile"), predictions("quantile"), ledger(9, 11, 12)),
+    "ranking": ("PROMOTED", promoted("ranking"), pipeline("ranking"), predictions("ranking"), ledger(9, 11, 12)),
     "refused": ("REFUSED", judged(made=case(better=-0.012)), pipeline(), predictions(), TWO),
     "unapproved": (
         "REFUSED",
@@ -412,9 +451,10 @@ def test_odd_metrics_do_not_break_the_page(task, value):
     )
     days = tuple(DayLoss(day=f"2013-06-{i:02}", rows=5, champion=loss, challenger=-loss) for i in range(1, 9))
     name = pipeline(task).spec.gates[-1].loss
+    wide = dict.fromkeys([*METRICS[task], "champion.auc", "auc[origin=JFK]"], (loss, loss))
     made = CaseForPromotion(
         metrics={k: MetricValue(value=v, rows=5) for k, v in metrics.items()} | {"auc[origin=JFK]": MetricValue(value=value, rows=1)},
-        champion=True, champion_problem=None, paired={name: days}, trial=Trial(lane="recipe", evidence={name: league}),
+        champion=True, champion_problem=None, paired={name: days}, trial=Trial(lane="recipe", evidence={name: league}), intervals=wide,
     )  # fmt: skip
     flow = pipeline(task, gates=[*GATES[task], {**EVIDENCE, "loss": name}])
     night = judged(task, flow, made=made)
@@ -519,9 +559,57 @@ def test_drift_that_is_not_known_is_said():
 def test_difference_needs_the_same_rows():
     """Where the champion was measured on fewer rows, no difference is claimed."""
     night = judged()
-    fewer = night.evaluate.model_copy(update={"common_rows": 100})
+    fewer = night.evaluate.model_copy(update={"common_rows": 100, "differences": {}})
     assert "▲" in render(night)
     assert "▲" not in render(night.with_result("evaluate", fewer))
+
+
+def test_a_difference_that_may_be_chance_is_said_to_be():
+    """Each number has its interval below it; where that of a difference holds 0, better and worse are in doubt."""
+    html = render(judged())
+    assert '<small class="span">0.7243 … 0.7743</small>' in html
+    assert '<small class="span">−0.0020 … +0.0200</small>' in html
+    assert "better, or chance" in html
+    old = judged().evaluate
+    old = old.model_copy(update={"differences": {}, "case": old.case.model_copy(update={"intervals": {}})})
+    assert "or chance" not in render(judged().with_result("evaluate", old))
+
+
+def test_metrics_that_only_their_owner_can_weigh_are_not_called_better():
+    """Of a business metric and of the share of alerts no direction is claimed."""
+    night = judged()
+    own = {"business.cost": 5.0, "alert_rate": 0.2}
+    made = night.evaluate.model_copy(update={"challenger": own, "champion": {"business.cost": 4.0, "alert_rate": 0.1}})
+    html = render(night.with_result("evaluate", made.model_copy(update={"differences": {}})))
+    row = re.search(r"<tr><td>business.cost.*?</tr>", html, re.DOTALL)[0]
+    assert "+1.0000" in row
+    assert not re.search("▲|▼|↑|↓", row)
+
+
+@pytest.mark.parametrize(
+    ("task", "titles"),
+    [
+        ("binary", ["ROC", "Precision and recall", "Gain", "Calibration", "Scores by label", "log_loss by day"]),
+        ("multiclass", ["Confusion", "Recall by class", "Calibration of the top class", "Confidence", "log_loss by day"]),
+        ("regression", ["Predicted and actual", "Residuals by day", "Calibration", "Residuals", "absolute_error by day"]),
+        ("quantile", ["Calibration of the quantiles", "Coverage by day", "Width of the predicted range", "Predicted and actual", "pinball by day"]),
+        ("ranking", ["NDCG by depth", "NDCG of the first 10, by list", "Where the first relevant row stands", "ndcg_loss by day"]),
+    ],
+)  # fmt: skip
+def test_each_task_has_its_plots(task, titles):
+    """What a person wants to see of a task is drawn, both models in it, and each slice column as dots with intervals."""
+    html = render(judged(task), pipeline(task), predictions(task), entries=TWO)
+    drawn = re.findall(r"<figcaption>(.*?)</figcaption>", html)
+    assert set(titles) <= set(drawn)
+    assert {f"{pipeline(task).spec.gates[0].metric} by {column}" for column in ("origin", "carrier")} <= set(drawn)
+    assert "95 %" in re.search(r"<figcaption>\w+ by origin.*?</figure>", html, re.DOTALL)[0]
+
+
+def test_an_operating_point_is_marked():
+    """The dot on the curves stands at the spec's threshold, and tells what is met there."""
+    html = render(judged(), pipeline(evaluation={"slices": ["origin"], "threshold": 0.3}), predictions())
+    assert re.search(r"challenger at 0\.3: recall \d+\.\d%, precision \d+\.\d%", html)
+    assert "the dot is the operating point 0.3" in html
 
 
 def test_champions_before_and_after():

@@ -7,7 +7,7 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ratchet.adapters.report import drift, history, view
+from ratchet.adapters.report import comparison, drift, history, view
 from ratchet.adapters.report.card import explained
 from ratchet.adapters.report.card import page as card_page
 from ratchet.adapters.report.figures import figures
@@ -62,7 +62,8 @@ class HtmlReporter:
                 paired=tuple(history.paired_days(night, pipeline)),
                 evidence=tuple(history.evidence(night, pipeline)),
                 nights_figure=history.nights(night, earlier, metric),
-                figures=figures(predictions, pipeline.spec.target.task, _classes(predictions)),
+                figures=figures(predictions, pipeline.spec.measuring, pipeline.spec.loss, _classes(predictions)),
+                slice_figures=dict(comparison.slices(night, metric)),
                 drift=tuple(drift.figures(night.score.drift if night.score else None)),
                 explained=explained(night.evaluate.explanation if night.evaluate else None),
                 metric=metric,

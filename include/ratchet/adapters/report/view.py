@@ -17,8 +17,15 @@ if TYPE_CHECKING:
     from ratchet.domain.night import Night
     from ratchet.spec import Pipeline
 
-LOWER_IS_BETTER = {"log_loss", "brier", "rmse", "mae"}
+LOWER_IS_BETTER = {"log_loss", "brier", "rmse", "mae", "pinball", "quantile_error", "width"}
+_NEITHER = (
+    "alert_rate",
+    "coverage",
+    "below_",
+    "business.",
+)  # beginnings of names of which more is not better, or nobody can know
 _SLICES = 40  # rows of a slice's table, the largest
+_COLUMNS = 4  # metrics of it
 
 
 class Compared(NamedTuple):
@@ -30,6 +37,14 @@ class Compared(NamedTuple):
     difference: float | None
     better: bool | None  # None: the same, or not to be compared
     hint: str  # which way is better
+    ours: tuple[float, float] | None = None  # 95 % intervals
+    theirs: tuple[float, float] | None = None
+    reach: tuple[float, float] | None = None  # of the difference
+
+    @property
+    def open(self) -> bool:
+        """Whether the difference may be chance: its interval holds 0."""
+        return self.reach is not None and self.reach[0] <= 0 <= self.reach[1]
 
 
 class SliceRow(NamedTuple):
@@ -38,6 +53,7 @@ class SliceRow(NamedTuple):
     value: str
     rows: int
     metrics: tuple[float | None, ...]
+    intervals: tuple[tuple[float, float] | None, ...]  # of each
 
 
 class SliceTable(NamedTuple):
@@ -91,17 +107,38 @@ def compared(night: Night) -> tuple[Compared, ...]:
     rows = []
     for name, ours in found.challenger.items():
         theirs = (found.champion or {}).get(name)
-        difference, better = None, None
-        if same and _finite(ours) and _finite(theirs):
-            assert ours is not None
-            assert theirs is not None
-            difference = ours - theirs
-            gain = abs(theirs - 1) - abs(ours - 1) if name == "calibration" else difference
-            gain = -gain if name in LOWER_IS_BETTER else gain
-            better = gain > 0 if gain else None
+        pair, reach = (ours, theirs) if same else (None, None), None
+        if name in found.differences:
+            paired = found.differences[name]
+            pair = paired.challenger, paired.champion
+            reach = (paired.low, paired.high) if paired.low is not None and paired.high is not None else None
+        difference, better = _gained(name, *pair)
+        intervals = found.case.intervals
         hint = "→ 1" if name == "calibration" else "↓" if name in LOWER_IS_BETTER else "↑"
-        rows.append(Compared(name, ours, theirs, difference, better, hint))
+        hint = "" if name.startswith(_NEITHER) else hint
+        rows.append(
+            Compared(
+                name,
+                ours,
+                theirs,
+                difference,
+                better,
+                hint,
+                intervals.get(name),
+                intervals.get(f"champion.{name}"),
+                reach,
+            )
+        )
     return tuple(rows)
+
+
+def _gained(name: str, ours: float | None, theirs: float | None) -> tuple[float | None, bool | None]:
+    """Return challenger − champion, and whether that is better."""
+    if ours is None or theirs is None or not (_finite(ours) and _finite(theirs)):
+        return None, None
+    gain = abs(theirs - 1) - abs(ours - 1) if name == "calibration" else ours - theirs
+    gain = -gain if name in LOWER_IS_BETTER else gain
+    return ours - theirs, gain > 0 if gain and not name.startswith(_NEITHER) else None
 
 
 def _finite(value: float | None) -> bool:
@@ -117,6 +154,7 @@ def slices(night: Night, pipeline: Pipeline) -> tuple[SliceTable, ...]:
             column, _, value = place[:-1].partition("=")
             by_column.setdefault(column, {}).setdefault(value, {})[name] = (metric.value, metric.rows)
     gated = [g.metric for g in pipeline.spec.gates if isinstance(g, BoundGate)]
+    intervals = night.evaluate.case.intervals if night.evaluate else {}
     tables = []
     for column, values in by_column.items():
         known = dict.fromkeys(name for metrics in values.values() for name in metrics)
@@ -124,9 +162,14 @@ def slices(night: Night, pipeline: Pipeline) -> tuple[SliceTable, ...]:
             dict.fromkeys(
                 [*(n for n in gated if n in known), *(n for n in METRICS[pipeline.spec.target.task] if n in known)]
             )
-        )[:5]
+        )[:_COLUMNS]
         rows = [
-            SliceRow(value, max(n for _, n in metrics.values()), tuple(metrics.get(n, (None, 0))[0] for n in names))
+            SliceRow(
+                value,
+                max(n for _, n in metrics.values()),
+                tuple(metrics.get(n, (None, 0))[0] for n in names),
+                tuple(intervals.get(f"{n}[{column}={value}]") for n in names),
+            )
             for value, metrics in values.items()
         ]
         rows.sort(key=lambda row: (-row.rows, row.value))
