@@ -25,6 +25,7 @@ from ratchet.cli import (
     snapshot,
     stack,
     suite,
+    tuning,
     watch,
 )
 from ratchet.errors import RatchetError
@@ -40,6 +41,7 @@ replay.add_to(app)
 reproduce.add_to(app)
 explain.add_to(app)
 segments.add_to(app)
+tuning.add_to(app)
 snapshot.add_to(app)
 quarantine.add_to(app)
 suite.add_to(app)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Self
 if TYPE_CHECKING:
     from ratchet.domain.night import Night
     from ratchet.domain.segments import SegmentsResult
+    from ratchet.domain.tuning import Found
     from ratchet.steps.context import Services
 
 _LONGEST = 1000  # characters of a reason
@@ -93,6 +94,8 @@ def tell(night: Night) -> None:
     say(
         f"[bold]{coloured(night.outcome)}[/bold] {night.request.pipeline} {night.request.cutoff}{escape(model)}:{escape(why)}"
     )
+    if night.tune and (night.tune.searched or night.tune.source != "spec"):
+        say(f"  [dim]parameters: {escape(night.tune.why)}[/dim]")
     for check in night.gate.verdict.checks if night.gate else ():
         say(f"  {coloured(check.outcome.lower())} {escape(check.name)}: {escape(check.reason)}")
     say(
@@ -120,6 +123,11 @@ def night_json(night: Night, services: Services | None = None) -> dict[str, Any]
         "checks": [c.model_dump(mode="json") for c in night.gate.verdict.checks] if night.gate else [],
         "model_version": night.register_.version.version if night.register_ and night.register_.version else None,
         "artifact_digest": night.train.artifact_digest if night.train else None,
+        "tuning": night.tune.model_dump(
+            mode="json", include={"source", "params", "why", "searched", "search", "seen_through"}
+        )
+        if night.tune
+        else None,
         "metrics": {"challenger": night.evaluate.challenger, "champion": night.evaluate.champion}
         if night.evaluate
         else {},
@@ -169,6 +177,40 @@ def tell_segments(found: SegmentsResult) -> None:
     if found.of_none:
         say(f"{found.of_none:,} rows have no {plain(found.by)}: the global champion serves them")
     say(plain(found.words[:2000]))
+
+
+def search_json(found: Found, loss: str) -> dict[str, Any]:
+    """Return what ``--json`` promises of a search."""
+    told = found.model_dump(mode="json", exclude={"study", "about", "newest", "mlflow_run_id"})
+    return {"cutoff": told.pop("cutoff"), "loss": loss, **told}
+
+
+def tell_search(found: Found, loss: str) -> None:
+    """Show a search, its best trial first."""
+    from rich.markup import escape
+    from rich.table import Table
+
+    say(f"[bold]{found.cutoff}[/bold]: searched, because {escape(found.why)}")
+    say(f"scored on {len(found.days)} days up to {found.seen_through}, before the hold-out; {escape(found.won)}")
+    if found.mlflow_url:
+        say(f"[dim]{escape(found.mlflow_url)}[/dim]")
+    names = list(dict.fromkeys(name for trial in found.trials for name in trial.params))
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for name in ("trial", loss, "rounds", *names, ""):
+        table.add_column(name, justify="left" if not name else "right")
+    best = sorted(found.trials, key=lambda t: (t.score is None, t.score or 0.0, t.number))
+    for trial in best:
+        score = f"{trial.score:.5f}" if trial.score is not None else trial.state
+        won = trial.params == found.params and trial.score is not None
+        words = ["chosen"] * won + [f"the {trial.origin}'s"] * (trial.origin != "drawn") + [escape(trial.problem)]
+        shown = [_number(trial.params.get(name)) for name in names]
+        line = [str(trial.number), score, str(trial.rounds), *shown, ", ".join(word for word in words if word)]
+        table.add_row(*line, style="green" if won else "dim" if trial.score is None else "")
+    console().print(table)
+
+
+def _number(value: Any) -> str:
+    return "" if value is None else f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
 class Watch:

@@ -127,7 +127,8 @@ def _prepare(pipeline: Pipeline, wanted: Range, crew: Crew, watch: Watch) -> Non
             apart.append(cutoff)
     rounds: tuple[tuple[str, StepName, Sequence[date]], ...] = (
         ("validating", "validate", apart),
-        ("fitting", "train", missing),
+        # Where parameters are tuned, those of a night are not known before it is run.
+        *((("fitting", "train", missing),) if pipeline.spec.training.tuning is None else ()),
     )
     for name, through, cutoffs in rounds:
         watch(name, 0, len(cutoffs), "")

@@ -45,14 +45,14 @@ from ratchet.steps.recorded import recorded
 from ratchet.steps.train import plan_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
 
     import pyarrow as pa
 
     from ratchet.domain.training_rules import Tuning
     from ratchet.domain.windows import Windows
     from ratchet.ports import FeatureFrame, Prepared
-    from ratchet.steps.context import Context
+    from ratchet.steps.context import Context, Services
 
 _HOPELESS = 3  # trials; where none of so many ends well, none will
 
@@ -75,11 +75,11 @@ def _tune(ctx: Context, tuning: Tuning) -> TuneResult:
     training, cutoff = ctx.pipeline.spec.training, ctx.night.request.cutoff
     assert ctx.night.score
     incumbent = _incumbent(ctx, tuning)
-    searches = list(_searches(ctx))
+    known_before = searches(ctx.services, ctx.pipeline.name, cutoff)
     about = _about(ctx)
-    last = searches[-1] if searches else None
+    last = known_before[-1] if known_before else None
     search = _Search(ctx, tuning, about, incumbent)
-    mine = next((found for found in searches if found.study == search.study), None)
+    mine = next((found for found in known_before if found.study == search.study), None)
     why = due(tuning, cutoff, ctx.windows.holdout.first, last, about, ctx.night.score.drift)
     if mine is None and why:
         mine = search.run(why)
@@ -91,7 +91,7 @@ def _tune(ctx: Context, tuning: Tuning) -> TuneResult:
     served = known is not None and _served(ctx, known.params)
     choice = between(tuning, cutoff, known, incumbent, given, served=served)
     ctx.say(f"no search is due; parameters: {choice.why}")
-    by = known if choice.source == "search" else _found_by(searches, choice.params)
+    by = known if choice.source == "search" else _found_by(known_before, choice.params)
     return _result(ctx, by, choice.params, choice.source, choice.why)
 
 
@@ -157,17 +157,19 @@ def _served(ctx: Context, found: Mapping[str, Any]) -> bool:
     return any(entry.champion.recipe_spec == recipe for entry in entries if entry.champion)
 
 
-def _searches(ctx: Context) -> Iterator[Found]:
-    """Yield what the searches up to tonight have found, oldest first; what cannot be read is as if it had not been."""
-    for stored in ctx.services.store.list(layout.searches(ctx.pipeline.name)):
-        if layout.searched(stored.uri) <= ctx.night.request.cutoff:
+def searches(services: Services, pipeline: str, through: date = date.max) -> list[Found]:
+    """Return what a pipeline's searches up to a night have found, oldest first; what cannot be read is as if it had not been."""
+    made = []
+    for stored in services.store.list(layout.searches(pipeline)):
+        if layout.searched(stored.uri) <= through:
             with suppress(ValidationError):
-                yield Found.model_validate_json(ctx.services.store.get(stored.uri))
+                made.append(Found.model_validate_json(services.store.get(stored.uri)))
+    return made
 
 
-def _found_by(searches: Sequence[Found], params: Mapping[str, Any]) -> Found | None:
+def _found_by(made: Sequence[Found], params: Mapping[str, Any]) -> Found | None:
     """Return the newest search that found these parameters."""
-    return next((found for found in reversed(searches) if found.params == params), None)
+    return next((found for found in reversed(made) if found.params == params), None)
 
 
 @dataclass

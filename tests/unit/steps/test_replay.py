@@ -143,6 +143,20 @@ def test_replayed_nights_come_out_as_the_real_ones(landed, sandbox, gates):
     assert {n.outcome for n in found.nights} >= {"promoted"}
 
 
+def test_replayed_nights_tune_as_the_real_ones(landed, sandbox):
+    """Each night searches when that is due, and takes the parameters in between that the real one would have taken."""
+    space = {"max_depth": {"low": 1, "high": 4}, "eta": {"low": 0.05, "high": 0.8, "log": True}}
+    tuned = landed.pipeline(training__tuning={"trials": 4, "every_days": 3, "space": space})
+    found = sandbox.replay(pipeline=tuned)
+    real = [landed.night(cutoff, pipeline=tuned) for cutoff in ALL.cutoffs]
+    assert [night.tune.searched for night in real] == [True, False, False, True, False]
+    assert [(n.outcome, n.challenger) for n in found.nights] == [(n.outcome, n.register_.version.version) for n in real]
+    apart = sandbox.services(NIGHTS)
+    assert [(v.artifact_digest, v.recipe_spec) for v in apart.registry.versions("small")] == [
+        (v.artifact_digest, v.recipe_spec) for v in landed.registry.versions("small")
+    ]
+
+
 def test_nothing_real_is_touched(landed, sandbox):
     """With a real champion in office, objects, versions, aliases and runs are byte for byte what they were."""
     landed.night(NIGHT)
