@@ -31,8 +31,8 @@ def land(world: World, name: str, first: date = date(2024, 1, 20), last: date = 
 
 @pytest.mark.parametrize(
     ("name", "metric"),
-    [("energy", "rmse"), ("tickets", "accuracy"), ("churn", "auc")],
-    ids=["regression", "multiclass", "binary"],
+    [("energy", "rmse"), ("tickets", "accuracy"), ("churn", "auc"), ("deliveries", "coverage"), ("searches", "ndcg")],
+    ids=["regression", "multiclass", "binary", "quantile", "ranking"],
 )
 def test_night_promotes_a_first_model_and_is_the_same_when_run_again(world: World, name: str, metric: str) -> None:
     """The first night of each sample bootstraps a champion; the same night again changes nothing and says the same."""

@@ -3,13 +3,15 @@
 Each generator yields ``(key, bytes)`` for the days of a range, below the bucket that the sample's spec reads from. A day's
 bytes depend on the sample and the day alone, so overlapping ranges give the same objects.
 
-=========  ==========  ===========================  =====================================================================
+========== ==========  ===========================  =====================================================================
 sample     task        files                        what is awkward about them
-=========  ==========  ===========================  =====================================================================
+========== ==========  ===========================  =====================================================================
 energy     regression  CSV, gz, ``2024/03/01/``     two files a day, semicolons, ``n/a`` for null, meters numbered ``0042``
 tickets    multiclass  JSON Lines, some gz          dated by a column, several days a file, a rare class, nested objects
 churn      binary      Parquet, ``day=2024-03-01``  36 % nulls, odd column names and categories, booleans and decimals
-=========  ==========  ===========================  =====================================================================
+deliveries quantile    Parquet, ``day=2024-03-01``  skewed labels whose spread grows with distance and rain
+searches   ranking     JSON Lines, ``2024-03-01``   lists of 2 to 12 rows, some of which hold nothing that was looked at
+========== ==========  ===========================  =====================================================================
 """
 
 from __future__ import annotations
@@ -148,10 +150,76 @@ def churn(first: date, last: date) -> Iterator[tuple[str, bytes]]:
         yield f"churn/day={day}/subscribers.parquet", out.getvalue()
 
 
+def deliveries(first: date, last: date) -> Iterator[tuple[str, bytes]]:
+    """Parcels and the minutes that they take: long ways take longer, and how much longer is less certain."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    for day in _days(first, last):
+        rng = _rng("deliveries", day)
+        n = int(rng.integers(180, 260))
+        vehicle = rng.integers(0, 3, n)
+        kilometres, stops, hour = rng.gamma(2.0, 6.0, n), rng.poisson(4, n), rng.integers(7, 20, n)
+        rain = rng.gamma(0.5, 2.0, n) * (rng.random() < 0.5)
+        rush = np.isin(hour, (8, 9, 16, 17))
+        mean = 6 + kilometres * np.array([3.0, 1.6, 2.0])[vehicle] * (1 + 0.5 * rush * (vehicle > 0)) + 4 * stops
+        minutes = mean * np.exp(rng.normal(0, 0.1 + 0.01 * kilometres + 0.05 * np.minimum(rain, 4)))
+        table = pa.table(
+            {
+                "parcel": pa.array([f"{day:%y%m%d}-{i:04d}" for i in range(n)], pa.string()),
+                "vehicle": pa.array([("bike", "van", "truck")[i] for i in vehicle], pa.string()),
+                "kilometres": pa.array(kilometres.round(1)),
+                "stops": pa.array(stops, pa.int16()),
+                "hour": pa.array(hour, pa.int8()),
+                "rain_mm": pa.array(
+                    [None if gap else float(r) for gap, r in zip(rng.random(n) < 0.05, rain, strict=True)]
+                ),
+                "minutes": pa.array(
+                    [None if gone else float(m) for gone, m in zip(rng.random(n) < 0.02, minutes, strict=True)]
+                ),
+            }
+        )
+        out = io.BytesIO()
+        pq.write_table(table, out)
+        yield f"deliveries/day={day}/parcels.parquet", out.getvalue()
+
+
+def searches(first: date, last: date) -> Iterator[tuple[str, bytes]]:
+    """Answers to searches in a shop, and what became of each offer in them; their rows lie in no order."""
+    for day in _days(first, last):
+        rng = _rng("searches", day)
+        lines = []
+        for number in range(int(rng.integers(50, 80))):
+            device, usual = str(rng.choice(["phone", "desk"])), float(rng.lognormal(3, 1))
+            offers = int(rng.integers(2, 13))
+            matched, stars = rng.integers(0, 5, offers), rng.uniform(1, 5, offers)
+            price = usual * np.exp(rng.normal(0, 0.3, offers))
+            liked = 0.8 * matched - 2.0 * np.log(price / usual) * (1 + (device == "phone")) + 0.7 * np.abs(stars - 2)
+            liked += rng.gumbel(0, 0.7, offers)
+            bought = int(np.argmax(liked)) if rng.random() < 0.4 else -1
+            for i in range(offers):
+                row = {
+                    "search": f"{day:%y%m%d}-{number:03d}",
+                    "device": device,
+                    "offer": int(rng.integers(1, 10**6)) * 100 + i,
+                    "words_matched": int(matched[i]),
+                    "price": round(float(price[i]), 2),
+                    "usual_price": round(usual, 2) or 0.01,
+                    "stars": round(float(stars[i]), 1) if rng.random() > 0.2 else None,
+                    "looked_at": bool(i == bought or liked[i] > 3.5),
+                    "bought": i == bought,
+                }
+                lines.append(json.dumps(row))
+        order = rng.permutation(len(lines))
+        yield f"searches/{day}.jsonl", ("\n".join(lines[i] for i in order) + "\n").encode()
+
+
 SAMPLES: dict[str, Callable[[date, date], Iterator[tuple[str, bytes]]]] = {
     "energy": energy,
     "tickets": tickets,
     "churn": churn,
+    "deliveries": deliveries,
+    "searches": searches,
 }
 
 

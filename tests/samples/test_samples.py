@@ -6,12 +6,14 @@ import json
 from collections import Counter
 from datetime import date
 from pathlib import Path
+from typing import get_args
 
 import pyarrow.parquet as pq
 import pytest
 
+from ratchet.domain.models import Task
 from ratchet.spec import load_pipeline
-from samples.data import SAMPLES, churn, energy, tickets
+from samples.data import SAMPLES, churn, deliveries, energy, searches, tickets
 
 HOMES = Path(__file__).parent
 FIRST, LAST = date(2024, 2, 1), date(2024, 2, 29)
@@ -27,7 +29,7 @@ def test_spec_loads(name):
 def test_samples_cover_formats_tasks_and_partitions():
     """Together with flights, the samples meet each task, each format and both ways to date a row."""
     specs = [load_pipeline(name, HOMES / name).spec for name in SAMPLES]
-    assert {spec.target.task for spec in specs} == {"binary", "multiclass", "regression"}
+    assert {spec.target.task for spec in specs} == set(get_args(Task))
     assert {spec.source.format for spec in specs} == {"parquet", "csv", "jsonl"}
     assert {spec.source.partition.by for spec in specs} == {"path", "column"}
 
@@ -69,3 +71,20 @@ def test_churn_has_nulls_and_odd_categories():
     assert 0.28 < table["months"].null_count / table.num_rows < 0.44
     plans = {plan for plan in table["Plan Name"].to_pylist() if plan is not None}
     assert {"", "プロ", "it's fine", 'the "good" one', "a\tb", " padded "} <= plans
+
+
+def test_deliveries_spread_more_the_further_they_go():
+    """What is uncertain differs between rows: a mean with a fixed span around it would not do."""
+    table = pq.read_table(io.BytesIO(next(iter(deliveries(FIRST, FIRST)))[1])).to_pandas().dropna()
+    far = table["kilometres"] > table["kilometres"].median()
+    assert table.loc[far, "minutes"].std() > 2 * table.loc[~far, "minutes"].std()
+
+
+def test_searches_hold_lists_without_an_order_and_rows_in_none():
+    """Lists have 2 to 12 rows that lie scattered in the file; of some nothing was looked at."""
+    rows = [json.loads(line) for line in next(iter(searches(FIRST, FIRST)))[1].decode().splitlines()]
+    lists = Counter(row["search"] for row in rows)
+    assert min(lists.values()) == 2
+    assert max(lists.values()) == 12
+    assert {row["search"] for row in rows if row["looked_at"]} < set(lists)
+    assert [row["search"] for row in rows] != sorted(row["search"] for row in rows)
