@@ -259,7 +259,7 @@ def _slices(facts: Facts) -> CardSection | None:
         return None
     tables, words = [], []
     for column, values in columns.items():
-        values.sort(key=lambda pair: (watched.worse_first(pair[1].value), pair[0]))
+        values.sort(key=lambda pair: (pair[1].rows < SPARSE, watched.worse_first(pair[1].value), pair[0]))
         sound = [(name, v) for name, v in values if v.rows >= SPARSE and v.value is not None]
         if sound:
             name, worst = sound[0]
@@ -273,7 +273,7 @@ def _slices(facts: Facts) -> CardSection | None:
         more = len(rows) - _SLICES
         tables.append(
             CardTable(
-                title=f"by {column}, the worst first",
+                title=f"by {column}, the worst first, those of fewer than {SPARSE} rows last",
                 columns=(column, "Rows", watched.name, "95 %"),
                 rows=rows[:_SLICES],
                 note=f"and {more} more" if more > 0 else "",

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import timedelta
 
 import numpy as np
 from small_world import NIGHT, QuickTrainer, World
 
+from ratchet.adapters.report import HtmlReporter
 from ratchet.domain import layout
 from ratchet.domain.explanations import Explanation
 from ratchet.errors import NotExplained
@@ -73,6 +75,24 @@ def test_texts_that_training_never_met_are_counted(world):
     assert found.unseen == {"place": 10}
     assert found.missing == {"z": 20 / 120}
     assert ("place", "east") in {(s.column, s.value) for s in found.slices}
+
+
+def test_the_page_says_what_the_challenger_looks_at(reigning):
+    """The night's page draws each feature beside the champion's, slice by slice, and leads to the version's card."""
+    reigning.land(NEXT)
+    night = reigning.night(NEXT, services=replace(reigning.services, reporter=HtmlReporter()))
+    page = reigning.store.get(night.report.page).decode()
+    assert 'href="#explained"' in page
+    assert "What the predictions rest on" in page
+    assert "No feature has taken another’s place." in page
+    assert "place = north" in page
+    assert 'href="../../../cards/small/2.html"' in page
+    night = reigning.night(
+        NEXT, services=replace(reigning.machine("mute", Mute()), reporter=HtmlReporter()), dry_run=True
+    )
+    page = reigning.store.get(night.report.page).decode()
+    assert "There is no explanation: the model cannot be explained: it is opaque" in page
+    assert "../cards/" not in page
 
 
 class Mute(QuickTrainer):
