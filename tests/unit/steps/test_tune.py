@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow.compute as pc
 import pytest
+import yaml
 from small_world import DAYS, FIRST, NIGHT, QuickTrainer, World
 
 from fakes import Killed, Tripwire
@@ -104,6 +105,30 @@ def found(world):
 def plain(record):
     told = [trial.model_copy(update={"seconds": 0.0, "mlflow_run_id": ""}) for trial in record.trials]
     return record.model_copy(update={"trials": tuple(told), "mlflow_run_id": "", "mlflow_url": ""})
+
+
+@pytest.mark.parametrize(
+    ("target", "loss"),
+    [
+        ({"task": "multiclass", "sql": "CASE WHEN y THEN place ELSE 'none' END"}, "log_loss"),
+        ({"task": "regression", "sql": "x + y::INT"}, "squared_error"),
+        ({"task": "quantile", "sql": "x + y::INT", "quantiles": [0.1, 0.5]}, "pinball"),
+        ({"task": "ranking", "sql": "y::INT", "group": "dt || '/' || id % 8"}, "ndcg_loss"),
+    ],
+    ids=lambda given: given["task"] if isinstance(given, dict) else given,
+)
+def test_every_task_is_tuned(world, target, loss):
+    """Trials of each task are scored by its loss, and the night goes on with what was found."""
+    spec = yaml.safe_load(world.spec)
+    metric = {"multiclass": "accuracy", "regression": "rmse", "quantile": "coverage", "ranking": "ndcg"}[target["task"]]
+    gates = [{"kind": "bound", "metric": metric, "at_least": 0.0, "min_rows": 20}]
+    world.spec = yaml.safe_dump({**spec, "target": target, "gates": gates})
+    night = world.night(pipeline=pipeline(world))
+    assert (night.outcome, night.tune.searched) == ("promoted", True), night.reasons
+    scores = [trial.score for trial in night.tune.trials if trial.state == "finished"]
+    assert len(scores) > 1
+    run = world.registry.runs[night.tune.trials[0].mlflow_run_id]
+    assert run.metrics[loss] == night.tune.trials[0].score
 
 
 def test_without_tuning_the_spec_decides(world):
