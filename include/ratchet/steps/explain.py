@@ -30,9 +30,9 @@ if TYPE_CHECKING:
     from ratchet.steps.context import Context
     from ratchet.steps.measures import Scored
 
-# TreeSHAP takes about 2 ms of one core for a row and a MiB of booster: a sample costs about two seconds, however large the model.
-_WORK = 1_000_000_000  # rows times bytes
-_LEAST_ROWS, _MOST_ROWS = 100, 2000
+# TreeSHAP takes about 2 ms of one core for a row and a MiB of booster: a sample costs about a second, however large the model.
+_WORK = 500_000_000  # rows times bytes
+_LEAST_ROWS, _MOST_ROWS = 100, 1000
 _SLICE_ROWS, _SLICES = 20, 40  # rows that a slice is topped up to; slices of a column, the largest
 
 
