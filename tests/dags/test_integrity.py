@@ -127,6 +127,9 @@ def test_tuning_is_a_task_where_the_spec_asks_for_it(dag, home, tmp_path, parse)
     assert tuned.task_ids == list(STEPS)
     assert not tuned.task_dict["tune"].inherits_from_empty_operator
     assert tuned.task_dict["train"].after == "tune"
+    assert tuned.task_dict["tune"].execution_timeout == timedelta(minutes=90)
+    assert tuned.dagrun_timeout == dag.dagrun_timeout + timedelta(minutes=30)
+    assert "are searched every 28 days and when the data has moved, in at most 3 trials and 30 minutes" in tuned.doc_md
     test_tasks_are_bounded_and_explained(tuned)
 
 

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from datetime import date
 
+from ratchet.adapters.report import HtmlReporter
 from ratchet.cli.show import search_json, tell, tell_search
 from ratchet.domain.night import Night, NightRequest, TrialTold, TuneResult
 from ratchet.domain.tuning import Found
+from ratchet.spec import load_pipeline
 
 DAY = date(2024, 3, 8)
 FOUND = Found(
@@ -62,3 +64,24 @@ def test_night_tells_where_its_parameters_come_from(capsys):
     assert "parameters: those of champion v3" in capsys.readouterr().out
     tell(night.model_copy(update={"tune": TuneResult(source="spec", params={}, why="the spec's")}))
     assert "parameters" not in capsys.readouterr().out
+
+
+def test_nights_page_tells_where_its_parameters_come_from():
+    """With the trials of tonight's search, the best first; a night of a spec without tuning has no such section."""
+    flow = load_pipeline("flight_delay")
+    night = Night(request=NightRequest(pipeline="flight_delay", cutoff=DAY))
+    assert b"Parameters" not in HtmlReporter().page(night, flow, None, (), ())
+    tuned = TuneResult(
+        source="search",
+        params=FOUND.params,
+        why="searched, because there has been no search yet",
+        searched=True,
+        trials=FOUND.trials,
+        days=FOUND.days,
+        seen_through=FOUND.seen_through,
+    )
+    page = HtmlReporter().page(night.model_copy(update={"tune": tuned}), flow, None, (), ()).decode()
+    section = page[page.index('<h2 id="parameters">') :]
+    assert section.index("0.40000") < section.index("0.50000")
+    assert "has met no day after 2024-03-05" in section
+    assert "3 trials, scored on 2 days" in section

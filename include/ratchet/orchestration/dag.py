@@ -12,7 +12,7 @@ from ratchet.domain.night import STEPS
 from ratchet.orchestration import docs, retries
 from ratchet.orchestration.events import ANY_CHAMPION, ANY_DRIFT, champion_asset
 from ratchet.orchestration.params import form
-from ratchet.orchestration.tasks import NobodyAsked, ReportTask, StepTask
+from ratchet.orchestration.tasks import TIMEOUT, NobodyAsked, ReportTask, StepTask
 from ratchet.spec import load_pipeline
 
 if TYPE_CHECKING:
@@ -32,6 +32,7 @@ def training_dag(name: str) -> DAG:
     """
     spec = load_pipeline(name).spec
     waiting = timedelta(hours=(spec.approval.timeout_hours if spec.approval.when else 0) + spec.wait_hours)
+    searching = timedelta(minutes=spec.training.tuning.minutes if spec.training.tuning else 0)
     dag = DAG(
         dag_id=spec.name,
         description=spec.description,
@@ -40,7 +41,7 @@ def training_dag(name: str) -> DAG:
         start_date=datetime.combine(spec.start, time(), UTC),
         catchup=False,
         max_active_runs=1,
-        dagrun_timeout=_NIGHT + waiting,
+        dagrun_timeout=_NIGHT + waiting + searching,
         params=form(),
         tags={"ratchet", spec.target.task, *spec.tags},
         owner_links={spec.owner.name: f"mailto:{spec.owner.email}"} if spec.owner.email else {},
@@ -91,6 +92,8 @@ def _task(step: StepName, spec: PipelineSpec) -> BaseOperator:
         return approval.PersonApproves(pipeline=spec.name, approval=spec.approval, params=approval.form(), **common)
     if step == "tune" and spec.training.tuning is None:
         return NobodyAsked(task_id=step, **common)
+    if step == "tune" and spec.training.tuning:  # trials that run when the time is over are finished
+        common |= {"execution_timeout": timedelta(minutes=spec.training.tuning.minutes) + TIMEOUT}
     if step == "train" and spec.training.tuning is None:
         common |= {"after": "score"}
     if step == "report":

@@ -57,7 +57,7 @@ def dag_doc(spec: PipelineSpec) -> str:
 ### A night
 A `{spec.target.task}` model is fitted on `{spec.source.uri}` over {window.days} days up to the cutoff{delay}; the last {window.holdout_days} days
 are held out, and the {window.stop_days} days before them stop the fit. Suite `{spec.validation.suite}`, features `{spec.features}`.
-
+{_tuning(spec)}
 ### Gates
 All of these must pass before the challenger becomes champion. {approval}
 
@@ -66,6 +66,21 @@ All of these must pass before the challenger becomes champion. {approval}
 {READING}
 [Nights, champions and reports](/ratchet/) · [roll back](/dags/rollback) · [freeze](/dags/freeze) · [thaw](/dags/thaw)
 """
+
+
+def _tuning(spec: PipelineSpec) -> str:
+    """Say when parameters are searched."""
+    asked = spec.training.tuning
+    if asked is None:
+        return ""
+    when = [f"every {asked.every_days} days"] * (asked.every_days is not None) + [
+        "when the data has moved"
+    ] * asked.on_drift
+    names = ", ".join(f"`{name}`" for name in asked.space)
+    return (
+        f"Parameters ({names}) are searched {' and '.join(when) or 'once'}, in at most {asked.trials} trials and {asked.minutes:g} minutes, "
+        "on days before the hold-out; in between the champion's are used.\n"
+    )
 
 
 _WHEN: dict[ApprovalWhen, str] = {

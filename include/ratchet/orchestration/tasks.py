@@ -35,7 +35,6 @@ WAIT = "wait"  # the task that comes before the steps, where the night has to wa
 NIGHT = "night"  # the key under which each task hands the night on
 _TIMEOUTS: dict[StepName, timedelta] = {
     "validate": timedelta(hours=2),
-    "tune": timedelta(hours=6),
     "train": timedelta(hours=6),
 }
 TIMEOUT = timedelta(hours=1)
