@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import math
 import re
-import subprocess
-import sys
 import tempfile
 import warnings
 from contextlib import ExitStack, contextmanager, nullcontext
@@ -157,17 +155,10 @@ class XgbTrainer:
 
     def smoke(self, folder: Path, digest: str, rows: Path, expected: Path | None) -> Tried:
         """See ``ports.Trainer.smoke``."""
-        command = [sys.executable, "-m", "ratchet.adapters.smoke", str(folder), digest, str(rows)]
-        command += [str(expected)] if expected else []
-        try:
-            done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)  # noqa: S603  our own module
-        except subprocess.TimeoutExpired:
-            return Tried(problem="the registered artifact gave no predictions within 300 s")
-        if done.returncode == 0:
-            return Tried.model_validate_json(done.stdout)
-        lines = (done.stdout + done.stderr).strip().splitlines()
-        status = f"the process that loaded it ended with status {done.returncode}"
-        return Tried(problem=lines[-1][:500] if lines else status)
+        from ratchet.adapters.smoke_server import smoker  # noqa: PLC0415
+
+        paths = [str(path.absolute()) for path in (folder, rows, expected) if path]
+        return smoker(paths[0], digest, *paths[1:])
 
     def linear(self, files: ModelFiles, before: pa.Table, after: pa.Table) -> Floats:
         """See ``ports.Trainer.linear``."""
