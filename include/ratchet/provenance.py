@@ -32,7 +32,8 @@ _DECIDE_NOTHING = frozenset(
                 "rollback",
             )
         ),
-        *(f"steps/{name}.py" for name in ("card", "card_limits", "card_sections", "explain", "explain_row")),
+        *(f"steps/{name}.py" for name in ("card", "card_limits", "card_metrics", "card_sections")),
+        *(f"steps/{name}.py" for name in ("explain", "explain_row")),
         *(f"steps/{name}.py" for name in ("uncertainty", "versions", "watch", "whatif")),
         "domain/cards.py",
         "domain/day_sums.py",

@@ -93,8 +93,9 @@ def _sparse(facts: Facts) -> Iterator[str]:
         if sparse:
             named = ", ".join(sparse[:_NAMED]) + (f" and {len(sparse) - _NAMED} more" if len(sparse) > _NAMED else "")
             yield f"{column}: fewer than {SPARSE} rows of {named}; what is said of these is hardly more than chance."
-    for name, level in case.levels.items() if case else ():
-        if not level.continuous and min(level.events, level.rows - level.events) < _FEW_EVENTS:
+    classes = facts.schema is not None and facts.schema.task in {"binary", "multiclass"}
+    for name, level in case.levels.items() if case and classes else ():
+        if min(level.events, level.rows - level.events) < _FEW_EVENTS:
             of = f" of class {name}" if name else ""
             yield f"{level.events:,} of {level.rows:,} rows of the hold-out are positive{of}: too few to say much."
 

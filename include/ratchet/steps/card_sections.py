@@ -6,15 +6,15 @@ from typing import TYPE_CHECKING
 
 from ratchet.domain.cards import UNKNOWN, CardSection, CardTable, between, shown
 from ratchet.domain.ledger import TURNS
-from ratchet.steps.card_limits import SPARSE, Watched, by_column, limits
+from ratchet.steps import card_metrics
+from ratchet.steps.card_limits import limits
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from ratchet.domain.case import CaseForPromotion
     from ratchet.steps.card import Facts
 
-_LISTED, _SLICES = 30, 25  # features, and values of a slice column
+_LISTED, _LEFT_OUT = 30, 25  # features, and partitions in quarantine
 _PARTS = {
     "outside": "dated by their column to a day outside of the window",
     "quarantined_partitions": "in partitions in quarantine",
@@ -61,6 +61,7 @@ def _details(facts: Facts) -> CardSection:
             ("Has seen labels through", str(version.seen_through)),
             ("Boosting rounds", rounds),
             ("Parameters", _params(facts)),
+            ("They come from", night.tune.why if night and night.tune else "the spec"),
             ("Code", code),
             ("Artifact (sha256)", version.artifact_digest),
         ),
@@ -135,7 +136,7 @@ def _training(facts: Facts) -> CardSection:
     left_out = tuple(_quarantine(facts))
     if left_out:
         tables.append(
-            CardTable(title="Left out by validation", columns=("Partition", "Rows", "Why"), rows=left_out[:_SLICES])
+            CardTable(title="Left out by validation", columns=("Partition", "Rows", "Why"), rows=left_out[:_LEFT_OUT])
         )
     features = tuple(_features(facts))
     if features:
@@ -146,7 +147,9 @@ def _training(facts: Facts) -> CardSection:
                 rows=features,
             )
         )
-    return CardSection(key="training", title="Training data", facts=tuple(rows), tables=tuple(tables))
+    audited = night.train.audited if night.train else ()
+    said = (f"Audited for leaks: {'; '.join(audited)}.",) if audited else ()
+    return CardSection(key="training", title="Training data", words=said, facts=tuple(rows), tables=tuple(tables))
 
 
 def _quarantine(facts: Facts) -> Iterator[tuple[str, str, str]]:
@@ -185,101 +188,12 @@ def _evaluation(facts: Facts) -> CardSection:
         words.append(
             f"The champion of that night had not seen {found.common_rows:,} of them either; it is compared on these."
         )
+    if night.train and night.train.evaluated:
+        words.append(
+            f"What is told of metrics, slices and contributions is of the fit before these days were learnt from (sha256 {night.train.evaluated}). "
+            f"The version itself was then fitted again on {night.train.refitted:,} rows, these among them, so none is left to judge it by."
+        )
     return CardSection(key="evaluation", title="Evaluation data", words=tuple(words))
-
-
-def _metrics(facts: Facts) -> CardSection | None:
-    found = facts.night.evaluate if facts.night else None
-    if found is None:
-        return None
-    case, theirs = found.case, found.champion or {}
-    rows = tuple(
-        (
-            name,
-            shown(value),
-            between(case.intervals.get(name)),
-            shown(theirs.get(name)),
-            between(case.intervals.get(f"champion.{name}")),
-        )
-        for name, value in found.challenger.items()
-    )
-    tables = [CardTable(columns=("Metric", "Value", "95 %", "Champion of that night", "95 %"), rows=rows)]
-    gains = tuple(
-        (
-            loss,
-            shown(sum(d.champion - d.challenger for d in days) / len(days)),
-            between(case.intervals.get(f"gain.{loss}")),
-            str(len(days)),
-        )
-        for loss, days in case.paired.items()
-        if days
-    )
-    if gains:
-        columns = ("Loss", "Mean daily gain over the champion", "95 %", "Days")
-        tables.append(
-            CardTable(
-                title="Paired, on the same rows", columns=columns, rows=gains, note="Above 0: this version loses less."
-            )
-        )
-    tables += _baselines(case)
-    tables += _calibration(case)
-    return CardSection(key="metrics", title="Metrics", tables=tuple(tables))
-
-
-def _baselines(case: CaseForPromotion) -> list[CardTable]:
-    rows = tuple(
-        (
-            name,
-            loss,
-            shown(sum(d.baseline for d in days) / len(days)),
-            shown(sum(d.challenger for d in days) / len(days)),
-        )
-        for name, losses in case.baselines.items()
-        for loss, days in losses.items()
-        if days
-    )
-    columns = ("Baseline", "Loss", "Its own, mean over days", "This version's")
-    return [CardTable(title="Against baselines", columns=columns, rows=rows, note="Smaller is better.")] if rows else []
-
-
-def _calibration(case: CaseForPromotion) -> list[CardTable]:
-    rows = tuple(
-        (name or "all rows", shown(level.predicted), shown(level.observed), shown(level.training), f"{level.rows:,}")
-        for name, level in case.levels.items()
-    )
-    columns = ("Of", "Mean prediction", "Mean label", "Mean label in training", "Rows")
-    return [CardTable(title="Calibration in the large", columns=columns, rows=rows)] if rows else []
-
-
-def _slices(facts: Facts) -> CardSection | None:
-    case = facts.night.evaluate.case if facts.night and facts.night.evaluate else None
-    watched = Watched(facts)
-    columns = by_column(case, watched.name) if case else {}
-    if case is None or not columns:
-        return None
-    tables, words = [], []
-    for column, values in columns.items():
-        values.sort(key=lambda pair: (pair[1].rows < SPARSE, watched.worse_first(pair[1].value), pair[0]))
-        sound = [(name, v) for name, v in values if v.rows >= SPARSE and v.value is not None]
-        if sound:
-            name, worst = sound[0]
-            words.append(
-                f"Worst by {column}, of values with at least {SPARSE} rows: {name}, {watched.name} {shown(worst.value)} over {worst.rows:,} rows."
-            )
-        rows = tuple(
-            (name, f"{v.rows:,}", shown(v.value), between(case.intervals.get(f"{watched.name}[{column}={name}]")))
-            for name, v in values
-        )
-        more = len(rows) - _SLICES
-        tables.append(
-            CardTable(
-                title=f"by {column}, the worst first, those of fewer than {SPARSE} rows last",
-                columns=(column, "Rows", watched.name, "95 %"),
-                rows=rows[:_SLICES],
-                note=f"and {more} more" if more > 0 else "",
-            )
-        )
-    return CardSection(key="slices", title="Slices", words=tuple(words), tables=tuple(tables))
 
 
 def _looks_at(facts: Facts) -> CardSection:
@@ -370,8 +284,8 @@ SECTIONS: tuple[Callable[[Facts], CardSection | None], ...] = (
     _details,
     _use,
     _factors,
-    _metrics,
-    _slices,
+    card_metrics.metrics,
+    card_metrics.slices,
     _evaluation,
     _training,
     _looks_at,
