@@ -10,7 +10,7 @@ from datetime import date, timedelta
 from math import inf
 from typing import TYPE_CHECKING, Literal
 
-from ratchet.domain.gates import Loss, Metric
+from ratchet.domain.gates import Loss
 from ratchet.domain.night import NightOutcome
 from ratchet.domain.records import Record
 
@@ -117,7 +117,7 @@ class Replayed(Record):
     range: Range
     gates: tuple[str, ...]
     loss: Loss
-    metric: Metric
+    metric: str
     nights: tuple[PlayedNight, ...]
     turns: tuple[Turn, ...]
     total: Period | None  # None where no night made a champion

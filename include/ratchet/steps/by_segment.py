@@ -12,7 +12,7 @@ from ratchet.domain.records import Record, digest
 from ratchet.domain.segments import slug_of
 from ratchet.errors import Problem, SpecInvalid
 from ratchet.local_cache import full_disk_rejects, intact, remember, use
-from ratchet.ports import FeatureFrame
+from ratchet.ports import LABELS, FeatureFrame
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -24,7 +24,6 @@ if TYPE_CHECKING:
 
 _BATCH = 100_000  # rows that are gathered at once
 _MOST = 100_000  # values; a column of more names rows, not segments
-_NOT_FEATURES = ("row_id", "dt", "target", "group")
 
 
 class Part(Record):
@@ -66,7 +65,7 @@ def sorted_by(cache: Path, frame: FeatureFrame, key: str, pipeline: Pipeline) ->
     """
     assert pipeline.spec.segments
     by, place = pipeline.spec.segments.by, f"pipelines/{pipeline.spec.name}.yaml"
-    features = [name for name in frame.table.column_names if name not in _NOT_FEATURES]
+    features = [name for name in frame.table.column_names if name not in LABELS]
     if by not in features:
         words = f"{by!r} is no feature of the query; there are: {', '.join(features)}"
         raise SpecInvalid([Problem(place, "segments.by", words)])

@@ -74,10 +74,9 @@ def look(ctx: Context) -> Audited:
 def judged(ctx: Context) -> Audited:
     """Hold the days that judge tonight's models against those that these have learnt from."""
     score, holdout = ctx.night.score, ctx.windows.holdout
-    assert score
     tuner = ctx.night.tune.seen_through if ctx.night.tune else None
-    champion = score.champion
-    days = [day.day for day in score.scores if champion and day.version == champion.version]
+    champion = score.champion if score else None  # a replay fits ahead of the night that scores
+    days = [day.day for day in score.scores if champion and day.version == champion.version] if score else []
     known = {
         "challenger": ctx.windows.stop.last,
         "tuner": tuner,

@@ -15,9 +15,13 @@ from small_world import NIGHT, SPEC, World, partition
 from ratchet.adapters.pyfunc import RawRowsModel
 from ratchet.domain.gates import LOSSES, METRICS
 from ratchet.domain.losses import daily_losses
+from ratchet.domain.policies import Range
 from ratchet.errors import DataRejected, SpecInvalid
 from ratchet.spec import parse_spec
+from ratchet.steps.crew import Crew
+from ratchet.steps.replay import replay
 from ratchet.steps.whatif import whatif
+from ratchet.wiring import sandboxed
 
 DAY = timedelta(days=1)
 TARGETS = {
@@ -296,3 +300,19 @@ def test_group_that_does_not_run_is_named(tmp_path):
     """A group over a column that is not there is refused with the key that it stands under."""
     with pytest.raises(SpecInvalid, match=r"target\.group"):
         world_of(tmp_path, "ranking", group="session").night(NIGHT)
+
+
+def test_replay_compares_policies(two_nights, tmp_path):
+    """History is played again under both tasks: policies are compared by the task's own loss and metric, and the page is written."""
+    world, *_ = two_nights
+    pipeline = world.pipeline()
+
+    def services(name):
+        return sandboxed(world.machine("replay"), pipeline, tmp_path / name, tmp_path / "shared")
+
+    with Crew(services, 1) as crew:
+        found = replay(pipeline, Range(first=NIGHT, last=NIGHT + DAY, every=1), crew, lambda *_: None)
+    task = pipeline.spec.target.task
+    assert [night.outcome for night in found.nights] == ["promoted", "undecided"]
+    assert (found.loss, found.metric) == (LOSSES[task][0], METRICS[task][0])
+    assert not found.problems
