@@ -192,7 +192,7 @@ class DuckEngine:
         """See ``ports.Engine.misfits``."""
         name = identifier(column)
         bad = (
-            f"FROM read_parquet({literal(path)}, hive_partitioning = false, file_row_number = true) "
+            f"FROM read_parquet({literal(path)}, hive_partitioning = false, can_have_nan = true, file_row_number = true) "
             f"WHERE {name} IS NOT NULL AND TRY_CAST({name} AS {kind}) IS NULL"
         )
         with self._cursor() as con:
@@ -228,7 +228,7 @@ class DuckEngine:
             if c.lower() not in _OURS
         ]
         paths = literals(file.path for _, file in wanted)
-        read = f"FROM read_parquet({paths}, union_by_name = true, hive_partitioning = false)"
+        read = f"FROM read_parquet({paths}, union_by_name = true, hive_partitioning = false, can_have_nan = true)"
         source = f"SELECT {', '.join(shown)} {read}"
         quarantined = name == "rows" and _leave_out(con, wanted)
         if quarantined:

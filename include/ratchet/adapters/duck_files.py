@@ -157,7 +157,7 @@ def profile(con: Any, path: Path, key: str, date_column: str | None) -> FileProf
     """
     import duckdb
 
-    table = f"read_parquet({literal(path)}, hive_partitioning = false, file_row_number = true)"
+    table = f"read_parquet({literal(path)}, hive_partitioning = false, can_have_nan = true, file_row_number = true)"
     try:
         columns = {
             name: kind

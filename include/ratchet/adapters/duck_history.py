@@ -60,7 +60,9 @@ class DuckHistory:
         return int(self._con.execute(f"SELECT count(DISTINCT row({listed})) FROM batch").fetchall()[0][0])
 
     def _hold(self, files: Sequence[Path]) -> dict[str, str]:
-        source = f"read_parquet({literals(files)}, union_by_name = true, hive_partitioning = false)"
+        source = (
+            f"read_parquet({literals(files)}, union_by_name = true, hive_partitioning = false, can_have_nan = true)"
+        )
         self._con.execute(f"CREATE OR REPLACE TEMP TABLE batch AS SELECT * FROM {source}")
         return {name: kind for name, kind, *_ in self._con.execute("DESCRIBE batch").fetchall()}
 

@@ -59,7 +59,10 @@ def in_order(sql: str, described: Iterable[tuple[str, str]]) -> str:
 
 
 def without_nan(value: str, kind: str) -> str:
-    """Return a column as the query sees it: NaN is no value. Pandas knows no other null, so raw rows that are served have none."""
+    """Return a column as the query sees it: NaN is no value. Pandas knows no other null, so raw rows that are served have none.
+
+    Files that hold the column are read with ``can_have_nan``: else DuckDB trusts their statistics, which do not tell of NaNs.
+    """
     return f"CASE WHEN isnan({value}) THEN NULL ELSE {value} END" if kind in {"FLOAT", "DOUBLE"} else value
 
 

@@ -60,7 +60,9 @@ def summarise(con: Any, file: TableFile, plan: SummaryPlan) -> FileSummary:
 
 def _open(con: Any, file: TableFile, plan: SummaryPlan) -> dict[str, str]:
     """Make the view ``_part``, the file as the features query would know it, and return the source's columns."""
-    table = f"read_parquet({literal(file.path)}, hive_partitioning = false, file_row_number = true)"
+    table = (
+        f"read_parquet({literal(file.path)}, hive_partitioning = false, can_have_nan = true, file_row_number = true)"
+    )
     found = {
         name: kind
         for name, kind, *_ in con.execute(f"DESCRIBE SELECT * EXCLUDE (file_row_number) FROM {table}").fetchall()

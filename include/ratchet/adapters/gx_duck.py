@@ -186,7 +186,9 @@ class Session:
         self.rollback()  # what the batch before left open
         for name, kind in self.duck.execute("SELECT table_name, table_type FROM information_schema.tables").fetchall():
             self.duck.execute(f"DROP {'VIEW' if kind == 'VIEW' else 'TABLE'} IF EXISTS {name}")
-        self.source = f"read_parquet({literals(files)}, union_by_name = true, hive_partitioning = false)"
+        self.source = (
+            f"read_parquet({literals(files)}, union_by_name = true, hive_partitioning = false, can_have_nan = true)"
+        )
         kind = "TABLE" if self._values(files) <= _COPIED else "VIEW"
         self.duck.execute(f"CREATE {kind} {BATCH} AS SELECT * FROM {self.source}")
         types = {name: kind for name, kind, *_ in self.duck.execute(f"DESCRIBE {BATCH}").fetchall()}

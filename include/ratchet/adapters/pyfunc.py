@@ -10,7 +10,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ratchet.adapters.duck_sql import connect, identifier, select
+import numpy as np
+import pyarrow as pa
+
+from ratchet.adapters.duck_frame import LARGEST
+from ratchet.adapters.duck_sql import WHOLE, connect, first_line, identifier, in_order, select, without_nan
 from ratchet.adapters.xgb import predict
 from ratchet.domain.models import ModelSchema
 from ratchet.errors import DataRejected
@@ -19,7 +23,6 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     import pandas as pd
-    import pyarrow as pa
 
 
 def _load_pyfunc(data_path: str) -> RawRowsModel:
@@ -52,27 +55,28 @@ class RawRowsModel:
         return self._scored(self.features(model_input))
 
     def features(self, model_input: pd.DataFrame | Mapping[str, pd.DataFrame]) -> pa.Table:
-        """Run the features query over raw rows, as ``predict`` takes them; ``row_id`` is a row's place in the input."""
+        """Run the features query over raw rows, as ``predict`` takes them; ``row_id`` is a row's place in the input.
+
+        Raises:
+            DataRejected: ``schema`` or ``non_finite``, naming table and column.
+        """
         import duckdb
         import pandas as pd
 
         tables = {"rows": model_input} if isinstance(model_input, pd.DataFrame) else dict(model_input)
-        with connect() as con:
+        with connect(threads=1) as con:  # as in training: sums of floats depend on which thread met which rows
             for name, columns in self._schema.tables.items():
                 if name not in tables:
                     raise DataRejected("schema", f"table {name!r} is missing; predict takes {{'rows': …, '{name}': …}}")
-                given = tables[name].assign(row_id=range(len(tables[name]))) if name == "rows" else tables[name]
-                missing = [c for c in columns if c not in given.columns]
-                if missing:
-                    found = ", ".join(map(str, tables[name].columns))
-                    raise DataRejected("schema", f"table {name!r} lacks {', '.join(missing)}; it has {found}")
-                con.register(f"given_{name}", given)
-                casts = ", ".join(f"CAST({identifier(c)} AS {kind}) AS {identifier(c)}" for c, kind in columns.items())
-                con.execute(f"CREATE TABLE {identifier(name)} AS SELECT {casts} FROM {identifier(f'given_{name}')}")
+                _create(con, name, tables[name], columns)
             try:
-                frame = con.sql(f"SELECT * FROM ({select(con, self._sql)}\n) ORDER BY row_id").to_arrow_table()
+                sql = select(con, self._sql)
+                described = [(column, kind) for column, kind, *_ in con.execute(f"DESCRIBE {sql}").fetchall()]
+                frame = con.sql(in_order(sql, described)).to_arrow_table()
             except duckdb.Error as exc:
-                raise DataRejected("schema", f"the features query does not run over these rows: {exc}") from exc
+                said = first_line(exc)
+                raise DataRejected("schema", f"the features query does not run over these rows: {said}") from exc
+        _refuse_infinite(frame, self._schema)
         return frame
 
     def _scored(self, frame: pa.Table) -> Any:
@@ -81,7 +85,96 @@ class RawRowsModel:
         scores = predict(self._booster, self._schema, frame)
         index = pd.Index(frame["row_id"].to_pylist(), name="row")
         return (
-            pd.DataFrame(scores, index=index, columns=list(self._schema.classes))
+            pd.DataFrame(scores, index=index, columns=list(self._schema.classes or map(str, self._schema.quantiles)))
             if scores.ndim > 1
             else pd.Series(scores, index=index, name="prediction")
         )
+
+
+def _create(con: Any, name: str, given: pd.DataFrame, columns: Mapping[str, str]) -> None:
+    """Make a table of what is given, each column of the type that training has read; what is not named is left out.
+
+    Raises:
+        DataRejected: ``schema``, where a column is missing, or its values are not of that type.
+    """
+    table = _arrow(name, given)
+    if name == "rows":
+        own = [column for column in table.column_names if column != "row_id"]
+        table = table.select(own).append_column("row_id", [list(range(table.num_rows))])
+    missing = [column for column in columns if column not in table.column_names]
+    if missing:
+        found = ", ".join(column for column in table.column_names if column != "row_id")
+        raise DataRejected("schema", f"table {name!r} lacks {', '.join(missing)}; it has {found}")
+    table = table.select(list(columns))
+    source = f"given_{name}"
+    con.register(source, table)
+    _refuse_others(con, name, source, table, columns)
+    shown = ", ".join(
+        f"{without_nan(f'CAST({identifier(c)} AS {kind})', kind)} AS {identifier(c)}" for c, kind in columns.items()
+    )
+    con.execute(f"CREATE TABLE {identifier(name)} AS SELECT {shown} FROM {identifier(source)}")
+
+
+def _arrow(name: str, given: pd.DataFrame) -> pa.Table:
+    """Return a frame as Arrow has it: NaN, NaT and None are null, categories are their values."""
+    import pandas as pd
+
+    if not isinstance(given, pd.DataFrame):
+        raise DataRejected("schema", f"table {name!r} is a {type(given).__name__}; predict takes pandas DataFrames")
+    try:
+        table = pa.Table.from_pandas(given, preserve_index=False)
+    except (pa.ArrowException, ValueError, TypeError) as exc:
+        column = next((str(arg) for arg in exc.args[1:]), "")
+        words = f"table {name!r} cannot be read: a column holds values of several types, or comes twice. {column}"
+        raise DataRejected("schema", words.strip()) from exc
+    for i, field in enumerate(table.schema):
+        if pa.types.is_dictionary(field.type):
+            table = table.set_column(i, field.name, table[field.name].cast(field.type.value_type))
+    return table
+
+
+def _refuse_others(con: Any, name: str, source: str, table: pa.Table, columns: Mapping[str, str]) -> None:
+    """Refuse values that another type would change: a text that is no number, 3.7 for a whole number, 5.0 for a text."""
+    wrong = {column: words for column, kind in columns.items() if (words := _changes(table[column], column, kind))}
+    if not wrong:
+        return
+    row, asked = identifier("ratchet.row"), []
+    for column, is_one in wrong.items():
+        here = f"FILTER ({identifier(column)} IS NOT NULL AND ({is_one}))"
+        asked += [f"count(*) {here}", f"min({row}) {here}"]
+    places = f"(SELECT *, row_number() OVER () - 1 AS {row} FROM {identifier(source)})"
+    (found,) = con.execute(f"SELECT {', '.join(asked)} FROM {places}").fetchall()
+    for column, rows, first in zip(wrong, found[::2], found[1::2], strict=True):
+        if rows:
+            given = f"{rows} of {table.num_rows} values ({table[column].type}) are no {columns[column]}, as training has read it"
+            raise DataRejected("schema", f"table {name!r}, column {column}: {given}; the first is in row {first}")
+
+
+def _changes(values: pa.ChunkedArray, column: str, kind: str) -> str:
+    """Return SQL that is true of the values that a type would change; empty where it can change none."""
+    t, found = pa.types, values.type
+    number = t.is_floating(found) or t.is_decimal(found)
+    if values.null_count == len(values) or (kind in {"DOUBLE", "FLOAT"} and (number or t.is_integer(found))):
+        return ""
+    if kind == "VARCHAR":
+        texts = (t.is_string, t.is_large_string, t.is_boolean, t.is_integer)
+        return "" if any(is_one(found) for is_one in texts) else "true"
+    lost = f"TRY_CAST({identifier(column)} AS {kind}) IS NULL"
+    value = f"TRY_CAST({identifier(column)} AS DOUBLE)"
+    if kind in WHOLE and not t.is_integer(found):
+        return f"{lost} OR {value} <> trunc({value})"
+    if kind == "BOOLEAN" and not t.is_boolean(found):
+        return f"{lost} OR {value} NOT IN (0, 1)"
+    return lost
+
+
+def _refuse_infinite(frame: pa.Table, schema: ModelSchema) -> None:
+    """Refuse features that no training could have met."""
+    for feature in schema.features:
+        if feature.name in frame.column_names and pa.types.is_floating(frame[feature.name].type):
+            values = frame[feature.name].to_numpy()
+            beyond = np.flatnonzero(np.abs(values) > LARGEST)
+            if len(beyond):
+                row = frame["row_id"][int(beyond[0])].as_py()
+                words = f"feature {feature.name} is infinite in {len(beyond)} rows, the first is row {row} of the input; models count in 32 bits"
+                raise DataRejected("non_finite", words)

@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from ratchet.ports import FeatureFrame, Floats
     from ratchet.steps.context import Context
 
-_LAYOUT = 3  # of the summaries; another number makes them anew
+_LAYOUT = 4  # of the summaries; another number makes them anew
 _PARALLEL = 8  # summaries that are read at once
 _BATCH = 16  # files that are brought here and summarised at once
 _SAMPLE, _STRETCHES = 20_000, 200  # rows that are looked at for a leak, and in how many pieces they lie

@@ -369,6 +369,19 @@ def test_a_target_that_is_no_finite_number_is_refused(lake):
         lake.features("SELECT row_id, x FROM rows", "y", rows)
 
 
+@pytest.mark.parametrize("kind", [pa.float64(), pa.float32()])
+def test_nan_is_no_value_to_the_query(lake, kind):
+    """As it is none to whoever serves raw rows from pandas; file statistics, which do not tell of NaNs, hide none."""
+    x = pa.array([1.0, float("nan"), 3.0, None], kind)
+    rows = TableFiles(files=(lake.file(pa.table({"x": x, "y": [1, 0, 1, 0]})),))
+    sql = "SELECT row_id, CASE WHEN x > 2 THEN 'high' WHEN x IS NULL THEN 'none' ELSE 'low' END AS level, isnan(x) AS odd FROM rows"
+    frame = lake.features(sql, rows=rows).table
+    assert frame["level"].to_pylist() == ["low", "none", "high", "none"]
+    assert frame["odd"].to_pylist() == [False, None, False, None]
+    kept = lake.features("SELECT row_id, x FROM rows WHERE x > 2", rows=rows).table
+    assert kept["x"].to_pylist() == [3.0]
+
+
 @pytest.mark.parametrize("value", [float("inf"), float("-inf"), 1e39, -1e308])
 def test_a_feature_beyond_what_models_count_with_is_refused(lake, value):
     """Whatever turns infinite in 32 bits is named with its rows, in whichever batch it comes; NaN is a missing value."""

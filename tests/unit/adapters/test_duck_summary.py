@@ -45,6 +45,7 @@ def test_missing_values_are_counted_by_type(summarise):
         {
             "y": [True, None, False],
             "number": [1.0, float("nan"), None],
+            "hidden": [1.0, float("nan"), 3.0],
             "text": ["", "  ", "x"],
             "whole": [1, None, 0],
             "nothing": pa.nulls(3),
@@ -54,7 +55,7 @@ def test_missing_values_are_counted_by_type(summarise):
     )
     assert found.rows == 3
     assert found.missing == {
-        "y": 1, "number": 2, "text": 2, "whole": 1, "nothing": 3, "list": 1, 'the "odd", one': 2,
+        "y": 1, "number": 2, "hidden": 1, "text": 2, "whole": 1, "nothing": 3, "list": 1, 'the "odd", one': 2,
     }  # fmt: skip
 
 
