@@ -168,6 +168,18 @@ def test_a_model_comes_back_byte_for_byte(registry, pipeline):
         assert {p.name: p.read_bytes() for p in folder.iterdir()} == FILES.files
 
 
+def test_a_run_has_the_model_that_serves_and_the_one_that_was_judged(registry, pipeline):
+    """Each comes back under its own name and digest, from the cache or afresh; one is not taken for the other."""
+    run_id = run_of(registry, pipeline)
+    judged = FILES.model_copy(update={"booster": b"another fit"})
+    registry.log_model(run_id, judged, "evaluated")
+    for fresh in (False, True):
+        assert registry.download(run_id, judged.digest, fresh=fresh, name="evaluated")[1] == judged
+        assert registry.download(run_id, FILES.digest, fresh=fresh)[1] == FILES
+    with pytest.raises(ArtifactTampered):
+        registry.download(run_id, judged.digest, fresh=True)
+
+
 def test_another_digest_is_refused(registry, pipeline):
     """A model that is not the one that was recorded is not handed out, and does not stay in the cache."""
     run_id = run_of(registry, pipeline)

@@ -110,6 +110,16 @@ def test_a_model_that_changed_is_not_loaded(store):
         registry.download(run, FILES.digest)
 
 
+def test_a_run_keeps_the_fit_that_was_judged_beside_the_one_that_serves(store):
+    """Under names of their own."""
+    registry = FolderRegistry(store)
+    run, judged = registry.start_run("p", "key", "name", {}), FILES.model_copy(update={"features": "SELECT 2"})
+    registry.log_model(run, FILES)
+    registry.log_model(run, judged, "evaluated")
+    assert registry.download(run, judged.digest, name="evaluated")[1] == judged
+    assert registry.download(run, FILES.digest)[1] == FILES
+
+
 def test_aliases_and_anchors_are_its_own(store):
     """Both are kept, and empty at first."""
     registry = FolderRegistry(store)
