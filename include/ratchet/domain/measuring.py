@@ -5,6 +5,10 @@ from __future__ import annotations
 from ratchet.domain.models import Task
 from ratchet.domain.records import Record
 
+AT_A_POINT = frozenset(  # metrics that depend on where the spec looks
+    {"accuracy", "balanced_accuracy", "macro_f1", "precision", "recall", "f1", "alert_rate", "top_k", "ndcg", "mrr"}
+)
+
 
 class Measuring(Record):
     """The task, and the points at which it is looked at."""

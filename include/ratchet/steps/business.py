@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
     from ratchet.domain.case import Difference
     from ratchet.domain.intervals import Interval
+    from ratchet.domain.measuring import Measuring
     from ratchet.ports import Floats
     from ratchet.steps.context import Context
     from ratchet.steps.measures import Common, Scored
@@ -39,13 +40,13 @@ def business(ctx: Context, challenger: Scored, common: Common | None) -> Busines
     if not expressions:
         return Business({}, {}, {}, {})
     every = np.arange(challenger.table.num_rows)
-    own = _drawn(ctx, told(challenger, every, challenger, challenger.predictions), drawn=False)
+    own = _drawn(ctx, _told(challenger, every, challenger, challenger.predictions), drawn=False)
     metrics = {name: MetricValue(value=_number(v[0]), rows=challenger.table.num_rows) for name, v in own.items()}
     found = Business(metrics, {}, jackknife_intervals(own), {})
     if common is None or not common.rows:
         return found
     ours, theirs = (
-        _drawn(ctx, told(challenger, common.ours, side, side.predictions[rows]), drawn=True)
+        _drawn(ctx, _told(challenger, common.ours, side, side.predictions[rows]), drawn=True)
         for side, rows in ((challenger, common.ours), (common.champion, common.theirs))
     )
     days = len(np.unique(challenger.days[common.ours]))
@@ -69,48 +70,51 @@ def refuse_wrong(ctx: Context, features: pa.Table) -> None:
         more = {"multiclass": {"probability": pa.float64()}, "quantile": {"quantiles": pa.list_(pa.float64())}}
         kinds = {"label": named, "prediction": named, **more.get(task, {})}
         columns = {name: pa.array([], kind) for name, kind in kinds.items()}
-        table = _beside(features.slice(0, 0), columns)
+        table = beside(features.slice(0, 0), columns)
         ctx.services.engine.aggregates(table, ctx.pipeline.spec.evaluation.business, np.ones((1, 0)))
 
 
-def told(rows: Scored, which: Any, model: Scored, predictions: Floats) -> pa.Table:
-    """Return what the expressions see: ``dt``, the features, ``label`` and ``prediction``, and by task what else there is.
+def columns_told(how: Measuring, classes: tuple[str, ...], y: Floats, predictions: Floats) -> dict[str, Any]:
+    """Return what the expressions see besides the features: ``label`` and ``prediction``, and by task what else there is.
 
-    Of a multiclass task label and prediction are the classes' names, and ``probability`` is that of the predicted one; of a quantile
-    task the prediction is the median, or the quantile nearest to it, and ``quantiles`` are all of them.
-
-    Args:
-        rows: whose features and labels are shown.
-        which: of its rows.
-        model: who has predicted.
-        predictions: for these rows.
+    Of a multiclass task both are the classes' names (NULL: one that the model never met), and ``probability`` is that of the predicted
+    one; of a quantile task the prediction is the median, or the quantile nearest to it, and ``quantiles`` are all of them.
     """
     import pyarrow as pa  # noqa: PLC0415
 
-    table, p, task = rows.table.take(which), predictions, rows.measuring.task
-    if task == "multiclass":
-        chosen = p.argmax(axis=1)
-        names = pa.array(model.classes, pa.string()).take(pa.array(chosen))
-        probability = pa.array(p[np.arange(len(p)), chosen])
-        return _beside(
-            table, {"label": table["target"].cast(pa.string()), "prediction": names, "probability": probability}
-        )
-    columns = {"label": pa.array(rows.y[which])}
-    if task == "quantile":
-        middle = pa.array(p[:, rows.measuring.middle])
-        return _beside(
-            table, {**columns, "prediction": middle, "quantiles": pa.array(p.tolist(), pa.list_(pa.float64()))}
-        )
-    return _beside(table, {**columns, "prediction": pa.array(p)})
+    if how.task == "multiclass":
+        names, chosen = pa.array(classes, pa.string()), predictions.argmax(axis=1)
+        label = names.take(pa.array(y.astype(np.int64), mask=y < 0))
+        return {
+            "label": label,
+            "prediction": names.take(pa.array(chosen)),
+            "probability": pa.array(predictions[np.arange(len(y)), chosen]),
+        }
+    if how.task == "quantile":
+        every = pa.array(predictions.tolist(), pa.list_(pa.float64()))
+        return {"label": pa.array(y), "prediction": pa.array(predictions[:, how.middle]), "quantiles": every}
+    return {"label": pa.array(y), "prediction": pa.array(predictions)}
 
 
-def _beside(table: pa.Table, ours: dict[str, Any]) -> pa.Table:
+def beside(table: pa.Table, ours: dict[str, Any]) -> pa.Table:
     """Put columns beside the features; of those of one name, ours stay."""
     hidden = {*(name.lower() for name in ours), *LABELS} - {"dt"}
     table = table.select([name for name in table.column_names if name.lower() not in hidden])
     for name, column in ours.items():
         table = table.append_column(name, column)
     return table
+
+
+def _told(rows: Scored, which: Any, model: Scored, predictions: Floats) -> pa.Table:
+    """Put a model's predictions for some rows beside their features."""
+    import pyarrow as pa  # noqa: PLC0415
+
+    table, y = rows.table.take(which), rows.y[which]
+    if rows.measuring.task != "multiclass":
+        return beside(table, columns_told(rows.measuring, model.classes, y, predictions))
+    ours = columns_told(rows.measuring, model.classes, np.full(len(y), -1.0), predictions)
+    ours["label"] = table["target"].cast(pa.string())  # of a class that a model never met, too
+    return beside(table, ours)
 
 
 def _drawn(ctx: Context, table: pa.Table, *, drawn: bool) -> dict[str, Floats]:

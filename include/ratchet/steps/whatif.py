@@ -7,6 +7,7 @@ on: another champion would have met other challengers, which only a replay can t
 from __future__ import annotations
 
 import io
+import json
 from datetime import date
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -34,11 +35,13 @@ from ratchet.domain.gates import (
     StabilityGate,
 )
 from ratchet.domain.losses import daily_losses
+from ratchet.domain.measuring import AT_A_POINT
 from ratchet.domain.night import Night
 from ratchet.domain.records import Record
 from ratchet.domain.verdict import SMOKE_TEST, judge
-from ratchet.errors import ObjectNotFound
+from ratchet.errors import ObjectNotFound, SpecInvalid
 from ratchet.steps import trial
+from ratchet.steps.business import PREFIX, beside, columns_told
 from ratchet.steps.context import Context
 from ratchet.steps.measures import moved
 
@@ -153,8 +156,9 @@ def _completed(ctx: Context, case: CaseForPromotion, gates: tuple[Gate, ...]) ->
 def _recomputed(ctx: Context, case: CaseForPromotion, gate: Gate, predictions: _Predictions) -> CaseForPromotion:
     """Add to a case what one gate needs and the predictions, or the ledger, tell."""
     added: dict[str, Any] = {}
-    if isinstance(gate, BoundGate) and not gate.slice and gate.metric not in case.metrics:
-        added["metrics"] = {**case.metrics, **predictions.metrics()}
+    if isinstance(gate, BoundGate):
+        if _key(gate) not in case.metrics or gate.metric in AT_A_POINT or gate.metric.startswith(PREFIX):
+            added["metrics"] = {**case.metrics, **predictions.metrics(gate)}
     elif isinstance(gate, BaselineGate) and "average" in gate.baselines:
         added["baselines"] = {**case.baselines, **predictions.average(gate, case)}
     elif not case.champion:
@@ -170,6 +174,10 @@ def _recomputed(ctx: Context, case: CaseForPromotion, gate: Gate, predictions: _
     elif isinstance(gate, AgeGate) and case.served_days is None:
         added["served_days"] = _served(ctx)
     return case.model_copy(update=added)
+
+
+def _key(gate: BoundGate) -> str:
+    return f"{gate.metric}[{gate.slice}]" if gate.slice else gate.metric
 
 
 def _served(ctx: Context) -> int | None:
@@ -190,6 +198,7 @@ class _Sides(NamedTuple):
     slices: dict[str, Any]  # the values of the columns that were told apart
     measuring: Measuring
     lists: Any  # of a ranking, the number of each row's list
+    classes: tuple[str, ...]  # of a multiclass task, their names
 
     def of(self, here: Any) -> _Sides:
         """Return some of the rows."""
@@ -217,12 +226,33 @@ class _Predictions:
         self._read: _Sides | None = None
         self._gone = False
 
-    def metrics(self) -> dict[str, MetricValue]:
-        """Return the challenger's metrics."""
-        if (sides := self._sides()) is None:
+    def metrics(self, gate: BoundGate) -> dict[str, MetricValue]:
+        """Return the challenger's metrics on the rows that a gate bounds, at the points where the spec looks now."""
+        sides = self._sides()
+        if sides is None or not len(sides.y):
             return {}
+        if gate.metric.startswith(PREFIX):
+            return self._own(sides, gate.metric.removeprefix(PREFIX))
+        column, _, value = (gate.slice or "").partition("=")
+        if gate.slice:
+            if column not in sides.slices or not (sides.slices[column] == value).any():
+                return {}
+            sides = sides.of(sides.slices[column] == value)
         found = self._ctx.services.trainer.metrics(sides.measuring, sides.y, sides.challenger, sides.lists)
-        return {name: MetricValue(value=value, rows=len(sides.y)) for name, value in found.items()}
+        place = f"[{gate.slice}]" if gate.slice else ""
+        return {name + place: MetricValue(value=value, rows=len(sides.y)) for name, value in found.items()}
+
+    def _own(self, sides: _Sides, name: str) -> dict[str, MetricValue]:
+        """Return a metric of evaluation.business; nothing where it reads features, which do not stand beside the predictions."""
+        table = pa.table({"dt": sides.days, **{column: pa.array(values) for column, values in sides.slices.items()}})
+        shown = beside(table, columns_told(sides.measuring, sides.classes, sides.y, sides.challenger))
+        expressions = {name: self._ctx.pipeline.spec.evaluation.business[name]}
+        try:
+            days = len(np.unique(sides.days))
+            value = float(self._ctx.services.engine.aggregates(shown, expressions, np.ones((1, days)))[name][0])
+        except SpecInvalid:
+            return {}
+        return {PREFIX + name: MetricValue(value=value if np.isfinite(value) else None, rows=len(sides.y))}
 
     def average(self, gate: BaselineGate, case: CaseForPromotion) -> dict[str, dict[str, tuple[BaselineDay, ...]]]:
         """Return the daily losses of whoever always predicts the average of training, beside the challenger's."""
@@ -306,6 +336,7 @@ class _Predictions:
                 slices={n.removeprefix(_SLICE): np.array(table[n].to_pylist()) for n in names if n.startswith(_SLICE)},
                 measuring=self._ctx.pipeline.spec.measuring,
                 lists=table["list"].to_numpy() if "list" in names else None,
+                classes=tuple(json.loads((table.schema.metadata or {}).get(b"ratchet.classes", b"[]"))),
             )
         return self._read
 
@@ -326,6 +357,7 @@ def _column(column: pa.ChunkedArray) -> Floats:
 
 
 _NEEDS: dict[type, Callable[[Any, CaseForPromotion], bool]] = {
+    BoundGate: lambda gate, case: not gate.metric.startswith(PREFIX) or gate.metric in case.metrics,
     SlicesGate: lambda gate, case: (
         not case.champion or any(gate.loss in losses for losses in case.slices.get(gate.column, {}).values())
     ),

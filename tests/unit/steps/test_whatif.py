@@ -6,6 +6,7 @@ import io
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
+import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import yaml
@@ -174,3 +175,27 @@ def test_a_gate_says_what_it_would_have_said_that_night(recorded, tmp_path, gate
     nights = [other.night(NIGHT + timedelta(days=i)) for i in range(5)]
     told = [(n.checks[2].outcome, n.checks[2].reason) for n in found.nights]
     assert told == [(night.gate.verdict.checks[2].outcome, night.gate.verdict.checks[2].reason) for night in nights]
+
+
+def test_a_later_question_is_answered_from_the_predictions(recorded):
+    """Another operating point, a slice, or a metric that nobody had thought of then: the stored predictions tell, and nothing is fitted."""
+    night = recorded.night(LAST)
+    kept = pq.read_table(io.BytesIO(recorded.store.get(night.evaluate.predictions)))
+    y, p, north = (np.array(kept[name].to_pylist()) for name in ("label", "challenger", "slice:place"))
+    chosen = p >= 0.3
+    business = {"missed": "sum(label) FILTER (WHERE prediction < 0.3 AND place = 'north')", "far": "avg(abs(x))"}
+    pipeline = recorded.pipeline(evaluation__threshold=0.3, evaluation__business=business)
+    gates = [
+        "{kind: bound, metric: precision, at_least: 0.1, min_rows: 5}",
+        "{kind: bound, metric: recall, at_least: 0.1, slice: place=north, min_rows: 5}",
+        "{kind: bound, metric: business.missed, at_most: 99.0, min_rows: 5}",
+        "{kind: bound, metric: business.far, at_most: 99.0, min_rows: 5}",
+    ]
+    pipeline = with_gates(pipeline, f"gates: [{', '.join(gates)}]", "gates.yaml")
+    found = whatif(pipeline, recorded.machine("cache", Untrainable())).nights[-1]
+    precision, recall, missed, far = found.checks[:4]
+    assert precision.value == pytest.approx(y[chosen].mean())
+    assert recall.value == pytest.approx(chosen[(y == 1) & (north == "north")].mean())
+    assert missed.value == y[~chosen & (north == "north")].sum()
+    assert far.outcome is Outcome.UNDECIDED
+    assert any("the night has not recorded what this needs" in reason for reason in found.would_reasons)
