@@ -35,7 +35,7 @@ _BINNED = 6  # bytes of a cell in a matrix of quantiles, its copy by columns inc
 _ROW = 64  # bytes of a row beside them: where it starts, label, weight, and in which leaf it is
 _OUTPUT = 24  # bytes of a row for each number that is predicted of it: gradient, margin, and room to add them up
 _FLOAT, _LABEL = 4, 8
-_SPARE = 16 << 20  # bytes; a disk with fewer left is full
+_SPARE = 64 << 20  # bytes that are left free on the disk
 _LOCK = "lock"
 
 
@@ -144,12 +144,14 @@ def quantiles(rows: Rows, plan: TrainingPlan, like: Any = None, folder: Path | N
             batch = next(self._left, None)
             if batch is None:
                 return False
+            if folder:
+                _refuse_full(folder, on_disk(*batch["data"].shape))
             input_data(**batch, **names)
             return True
 
     kind = xgb.ExtMemQuantileDMatrix if folder else xgb.QuantileDMatrix
     how = {"ref": like, "nthread": plan.threads, "max_bin": plan.params.get("max_bin"), "enable_categorical": True}
-    with refusals(folder):
+    with refusals():
         made = kind(Batches(), **how)
     try:
         yield made
@@ -158,7 +160,7 @@ def quantiles(rows: Rows, plan: TrainingPlan, like: Any = None, folder: Path | N
 
 
 @contextmanager
-def refusals(folder: Path | None = None) -> Iterator[None]:
+def refusals() -> Iterator[None]:
     """Say in words what XGBoost refuses or lacks.
 
     Raises:
@@ -174,10 +176,6 @@ def refusals(folder: Path | None = None) -> Iterator[None]:
         text = str(exc)
         if "bad_alloc" in text or "bad allocation" in text:
             raise _out_of_memory() from exc
-        if folder and shutil.disk_usage(folder).free < _SPARE:
-            raise DataRejected(
-                "resource", f"the matrices could not be kept: {lacks_room(folder.parent.parent)}"
-            ) from exc
         raise SpecInvalid(
             [Problem("spec", "training.params", f"XGBoost refused them: {_first_line(text, exc)}")]
         ) from exc
@@ -208,8 +206,7 @@ def aside(cache: Path, need: int) -> Iterator[Path]:
     home = cache / "matrices"
     with full_disk_rejects(cache, "the matrices"):
         home.mkdir(parents=True, exist_ok=True, mode=0o700)
-        if shutil.disk_usage(home).free < need + _SPARE:
-            raise DataRejected("resource", f"matrices of about {need:,} bytes are to be kept; {lacks_room(cache)}")
+        _refuse_full(home, need)
         with _alone(home):
             folder = Path(tempfile.mkdtemp(dir=home))
             lock = (folder / _LOCK).open("wb")
@@ -219,6 +216,17 @@ def aside(cache: Path, need: int) -> Iterator[Path]:
     finally:
         shutil.rmtree(folder, ignore_errors=True)
         lock.close()
+
+
+def _refuse_full(folder: Path, need: int) -> None:
+    """Refuse a disk that is full before XGBoost meets it: there the whole process would be aborted.
+
+    Raises:
+        DataRejected: ``resource``.
+    """
+    if shutil.disk_usage(folder).free < need + _SPARE:
+        cache = next(path for path in folder.parents if path.name != "matrices")
+        raise DataRejected("resource", f"matrices of about {need:,} bytes are still to be kept; {lacks_room(cache)}")
 
 
 def sweep(cache: Path) -> None:

@@ -304,11 +304,43 @@ def test_what_killed_processes_left_goes_with_the_next_fit(tmp_path):
 def test_a_disk_too_small_for_the_matrices_is_told_beforehand(tmp_path):
     """The night is refused for want of room, with what is needed, what there is and what to do."""
     with (
-        pytest.raises(DataRejected, match=r"matrices of about 10,000,000,000,000,000 bytes .* RATCHET_CACHE") as caught,
+        pytest.raises(
+            DataRejected, match=r"matrices of about 10,000,000,000,000,000 bytes are .* RATCHET_CACHE"
+        ) as caught,
         batches.aside(tmp_path, 10**16),
     ):
         pytest.fail("there is no such disk")
     assert caught.value.reason == "resource"
+
+
+def test_a_disk_that_fills_up_ends_the_fit_and_not_the_process(tmp_path):
+    """It is met before XGBoost meets it, which would abort; on whichever of its ways through the rows, nothing stays."""
+    given, span = frame(each=20), Span(first=date.min, last=DAYS.fit.last)
+    schema, _ = module.learnt(given, span, planned(), QUERY)
+
+    class Filling(batches.Rows):
+        """The disk is full when so many ways through the rows have been gone."""
+
+        def __init__(self, ways):
+            super().__init__(schema, given, span)
+            self.ways = ways
+
+        def __iter__(self):
+            self.ways -= 1
+            for batch in super().__iter__():
+                if self.ways < 0:
+                    raise DataRejected("resource", "the disk is full")
+                yield batch
+
+    ways = 0
+    while True:
+        try:
+            with batches.aside(tmp_path, 0) as folder, batches.quantiles(Filling(ways), planned(), folder=folder):
+                break
+        except DataRejected:
+            assert [path.name for path in (tmp_path / "matrices").iterdir()] == ["lock"]
+        ways += 1
+    assert ways >= 2
 
 
 def test_memory_that_runs_out_is_told_as_such():
