@@ -197,7 +197,7 @@ def tell_search(found: Found, loss: str) -> None:
     names = list(dict.fromkeys(name for trial in found.trials for name in trial.params))
     table = Table(box=None, pad_edge=False, header_style="bold")
     for name in ("trial", loss, "rounds", *names, ""):
-        table.add_column(name, justify="left" if not name else "right")
+        table.add_column(name, justify="right" if name else "left", no_wrap=not name, overflow="ellipsis")
     best = sorted(found.trials, key=lambda t: (t.score is None, t.score or 0.0, t.number))
     for trial in best:
         score = f"{trial.score:.5f}" if trial.score is not None else trial.state
