@@ -294,3 +294,47 @@ def test_a_clean_night_says_who_has_met_what(tmp_path):
     assert night.train.audited[1] == (
         "the hold-out begins on 2024-03-07; challenger has met none after 2024-03-06, champion has met none after 2024-03-05"
     )
+
+
+# --- one feature that nearly decides the label
+
+
+TASKS = {
+    "binary": {"task": "binary", "sql": "y"},
+    "multiclass": {"task": "multiclass", "sql": "CASE WHEN x > 0.5 THEN 'a' WHEN x > -0.5 THEN 'b' ELSE 'c' END"},
+    "regression": {"task": "regression", "sql": "z * 3"},
+    "quantile": {"task": "quantile", "sql": "z * 3", "quantiles": [0.1, 0.5, 0.9]},
+    "ranking": {"task": "ranking", "sql": "least(greatest(floor(z * 2 + 3), 0), 6)", "group": "id // 10"},
+}
+METRICS = {"binary": "auc", "multiclass": "macro_f1", "regression": "rmse", "quantile": "pinball", "ranking": "ndcg"}
+DISGUISES = {
+    "by its order": "-2 * ({label}) + 7",
+    "as a category": "concat('code ', {label})",
+    "by its nulls": "CASE WHEN {label} THEN NULL ELSE id % 7 END",
+}
+
+
+@pytest.mark.parametrize(
+    ("task", "disguise"),
+    [
+        ("binary", "as a category"),
+        ("binary", "by its nulls"),
+        ("multiclass", "as a category"),
+        ("regression", "by its order"),
+        ("quantile", "by its order"),
+        ("ranking", "by its order"),
+        ("ranking", "as a category"),
+    ],
+)
+def test_a_feature_that_tells_the_label_holds_the_promotion_whatever_the_task(tmp_path, task, disguise):
+    """By its order, as a category or by its nulls; the check is on by default."""
+    spec = yaml.safe_load(SPEC)
+    spec["target"] = TASKS[task]
+    spec["source"]["unknown_at_prediction"] = []
+    bound = {"at_least": -99.0} if task in {"binary", "multiclass", "ranking"} else {"at_most": 99.0}
+    spec["gates"] = [{"kind": "bound", "metric": METRICS[task], **bound}]
+    world = World(tmp_path, yaml.safe_dump(spec)).land_all()
+    planted = DISGUISES[disguise].format(label=TASKS[task]["sql"])
+    night = world.night(pipeline=with_sql(world, f"SELECT row_id, id % 10 AS q, place, {planted} AS planted FROM rows"))
+    assert [(f.kind, f.action, f.subject) for f in night.findings] == [("leak", "hold", "planted")]
+    assert (night.outcome, world.entries) == ("undecided", ())
