@@ -23,7 +23,7 @@ from ratchet.adapters.xgb import XgbTrainer
 from ratchet.domain.models import Feature, ModelFiles, ModelSchema
 from ratchet.domain.windows import Span, windows
 from ratchet.errors import DataRejected, SpecInvalid
-from ratchet.ports import FeatureFrame, FeatureQuery, TrainingPlan
+from ratchet.ports import GROUP, FeatureFrame, FeatureQuery, TrainingPlan
 
 FEATURES = (
     Feature(name="x", kind="number"),
@@ -405,6 +405,20 @@ def test_weights_change_the_fit_and_not_what_stops_it():
     y = stop["target"].to_numpy(zero_copy_only=False)
     loss = -np.log(np.where(y, score, 1 - score)).mean()
     assert tilted.curves["logloss"][tilted.files.schema_.best_iteration] == pytest.approx(loss, rel=1e-6)
+
+
+def test_of_a_ranking_lists_are_weighed():
+    """Each as its rows, which are of one day; a batch holds whole lists."""
+    days = [date(2024, 5, 1)] * 5 + [date(2024, 5, 3)] * 2
+    lists = ["a", "a", "b", "b", "b", "a", "a"]
+    table = rows(7, target=pa.array([0, 1, 2, 0, 1, 1, 0]), dt=pa.array(days, pa.date32()))
+    table = table.append_column(GROUP, pa.array([f"{day} {name}" for day, name in zip(days, lists, strict=True)]))
+    whole = FeatureFrame(table=table, landed=7, unlabelled=0, dropped=0, columns={})
+    span = Span(first=days[0], last=days[-1])
+    plan = planned("ranking", half_life_days=1.0)
+    found = batches.told(schema("ranking"), table, weights(schema("ranking"), whole, span, plan))
+    assert found["qid"].tolist() == [0, 0, 1, 1, 1, 2, 2]
+    assert found["weight"].tolist() == [0.25, 0.25, 1.0]
 
 
 # What a prediction may do, and where it is made.
