@@ -74,6 +74,10 @@ bench: setup ## Measure what Ratchet costs over bare scripts
 bench-large: setup ## Measure the memory of a night over ten million rows
 	@$(BIN)/python benchmarks/large.py $(BENCH)
 
+.PHONY: bench-training
+bench-training: setup ## Measure a fit beside a bare script's, or with `BENCH="--rows 20000000 --limit-gib 2"` with matrices on disk
+	@$(BIN)/python benchmarks/training.py $(BENCH)
+
 .PHONY: bench-decisions
 bench-decisions: setup ## Measure what each rule of promotion decides on a year of real nights
 	@$(BIN)/python -m benchmarks.decisions --write $(BENCH)

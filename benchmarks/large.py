@@ -58,6 +58,7 @@ def main() -> None:
         write_home(home, args)
         with embedded(Path(folder) / "state") as stack:
             os.environ.update(stack.environment, RATCHET_CACHE=str(Path(folder) / "cache"), PYTHONWARNINGS="ignore")
+            os.environ["RATCHET_MEMORY_GIB"] = str(args.limit_gib)
             stored = land(args)
             print(f"{args.rows:,} rows in {args.days} days, {stored / _GIB:.2f} GiB of Parquet", flush=True)
             cutoffs = [LAST + timedelta(days=n) for n in range(args.nights)]
@@ -178,7 +179,6 @@ def write_home(home: Path, args: argparse.Namespace) -> None:
         "training": {
             "rounds": args.rounds,
             "early_stopping_rounds": 10,
-            "threads": 2,
             "params": {"max_depth": 6, "eta": 0.2, "subsample": 0.8},
         },
         "evaluation": {"slices": ["region"]},
