@@ -367,7 +367,7 @@ def _height(gate: CalibrationGate | BaseRateGate, level: Level) -> _Found:
 def _exceeded(gate: CalibrationGate | BaseRateGate, level: Level, quantile: float) -> _Found:
     """Judge how many labels lie at or below a quantile, in standard deviations of a row's lying there."""
     few = _too_few(gate, level)
-    if few or level.below is None or not isfinite(level.below) or not 0 < quantile < 1:
+    if few or level.below is None or not all(map(isfinite, (level.below, gate.bias))) or not 0 < quantile < 1:
         words = few or "the share of labels at or below it is not known"
         return _Found(Outcome.UNDECIDED, words, limit=gate.bias)
     reason = f"{level.below:.2%} of {level.rows} labels are at or below it"

@@ -28,7 +28,8 @@ class Target(Record):
     group: str | None = Field(
         None,
         min_length=1,
-        description="Of a ranking: SQL expression of the list (query, race, session) that a row stands in.",
+        description="Of a ranking: SQL expression of the list (search, race, session) that a row stands in; a list lies in one day, and a row without "
+        "one has no label.",
     )
 
     @model_validator(mode="before")

@@ -8,7 +8,9 @@ from ratchet.domain.cards import CardSection, CardTable, between, shown
 from ratchet.steps.card_limits import SPARSE, Watched, by_column
 
 if TYPE_CHECKING:
-    from ratchet.domain.case import CaseForPromotion
+    from collections.abc import Sequence
+
+    from ratchet.domain.case import CaseForPromotion, Level
     from ratchet.domain.night import EvaluateResult
     from ratchet.steps.card import Facts
 
@@ -83,12 +85,24 @@ def _baselines(case: CaseForPromotion) -> list[CardTable]:
 
 
 def _calibration(case: CaseForPromotion) -> list[CardTable]:
+    quantiles = [level for level in case.levels.values() if level.quantile is not None]
+    if quantiles:
+        return [_of_quantiles(quantiles)]
     rows = tuple(
         (name or "all rows", shown(level.predicted), shown(level.observed), shown(level.training), f"{level.rows:,}")
         for name, level in case.levels.items()
     )
     columns = ("Of", "Mean prediction", "Mean label", "Mean label in training", "Rows")
     return [CardTable(title="Calibration in the large", columns=columns, rows=rows)] if rows else []
+
+
+def _of_quantiles(levels: Sequence[Level]) -> CardTable:
+    rows = tuple(
+        (shown(level.quantile), shown(level.below), shown(level.predicted), shown(level.training), f"{level.rows:,}")
+        for level in levels
+    )
+    columns = ("Quantile", "Labels at or below it", "Mean prediction", "Of the labels in training", "Rows")
+    return CardTable(title="Calibration in the large", columns=columns, rows=rows)
 
 
 def slices(facts: Facts) -> CardSection | None:

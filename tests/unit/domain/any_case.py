@@ -173,6 +173,8 @@ class Maker:
                 rows=self.count(50, 900),
                 events=self.count(0, 300),
                 continuous=self.random.random() < 0.3,
+                quantile=self.random.choice((None, None, 0.5, self.number())),
+                below=None if self.bad() else self.number(),
             )
             for name in names
         }

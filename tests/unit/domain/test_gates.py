@@ -344,6 +344,48 @@ def test_calibration_and_base_rate(found, calibration, base_rate):
     assert told(BaseRateGate(kind="base_rate"), levels={"": found}).outcome is base_rate
 
 
+def of_quantile(quantile, below, predicted=10.0, training=10.0, **given_):
+    """Return a quantile's level of the hold-out."""
+    return level(predicted, 10.0, training, continuous=True, quantile=quantile, below=below, **given_)
+
+
+@pytest.mark.parametrize(
+    ("quantile", "below", "outcome"),
+    [
+        (0.5, 0.5, PASS),
+        (0.5, 0.62, PASS),
+        (0.5, 0.37, FAIL),
+        (0.9, 0.97, PASS),
+        (0.9, 0.98, FAIL),
+        (0.9, 0.82, FAIL),
+        (0.1, 0.0, FAIL),
+        (0.5, None, UNDECIDED),
+        (0.5, nan, UNDECIDED),
+        (1.0, 1.0, UNDECIDED),
+    ],
+)
+def test_as_many_labels_lie_below_a_quantile_as_it_says(quantile, below, outcome):
+    """The share of labels at or below a quantile is held to it, the outer ones more closely than the median."""
+    found = told(CalibrationGate(kind="calibration"), levels={"0.5": of_quantile(quantile, below)})
+    assert found.outcome is outcome
+
+
+def test_of_quantiles_only_the_middle_one_has_a_base_rate():
+    """How high the outer quantiles are depends on the features; the one nearest to the median must be plausible."""
+    gate, far = BaseRateGate(kind="base_rate"), of_quantile(0.9, 0.9, predicted=30.0)
+    assert told(gate, levels={"0.4": of_quantile(0.4, 0.4), "0.9": far}).outcome is PASS
+    shifted = told(gate, levels={"0.4": of_quantile(0.4, 0.4, predicted=30.0), "0.9": of_quantile(0.9, 0.9)})
+    assert shifted.outcome is FAIL
+    assert shifted.reason.startswith("0.4: ")
+
+
+def test_few_rows_leave_quantiles_undecided():
+    """A share over a handful of rows says nothing."""
+    assert (
+        told(CalibrationGate(kind="calibration"), levels={"0.5": of_quantile(0.5, 0.5, rows=99)}).outcome is UNDECIDED
+    )
+
+
 def test_each_class_is_calibrated():
     """One class out of bounds refuses; a class with few rows is left out and told."""
     gate = CalibrationGate(kind="calibration")

@@ -13,11 +13,13 @@ import yaml
 from small_world import NIGHT, SPEC, World, partition
 
 from ratchet.adapters.pyfunc import RawRowsModel
+from ratchet.domain.cards import shown
 from ratchet.domain.gates import LOSSES, METRICS
 from ratchet.domain.losses import daily_losses
 from ratchet.domain.policies import Range
 from ratchet.errors import DataRejected, SpecInvalid
 from ratchet.spec import parse_spec
+from ratchet.steps.card import card
 from ratchet.steps.crew import Crew
 from ratchet.steps.replay import replay
 from ratchet.steps.whatif import whatif
@@ -316,3 +318,16 @@ def test_replay_compares_policies(two_nights, tmp_path):
     assert [night.outcome for night in found.nights] == ["promoted", "undecided"]
     assert (found.loss, found.metric) == (LOSSES[task][0], METRICS[task][0])
     assert not found.problems
+
+
+def test_card_tells_of_quantiles(two_nights):
+    """The card of a quantile model holds each quantile against the labels below it; of a ranking there is no such table."""
+    world, first, _ = two_nights
+    found = next(s for s in card(world.services, "small").sections if s.key == "metrics")
+    tables = {table.title: table for table in found.tables}
+    levels = first.evaluate.case.levels
+    assert ("Calibration in the large" in tables) is bool(levels)
+    for row, (name, level) in zip(
+        tables["Calibration in the large"].rows if levels else (), levels.items(), strict=True
+    ):
+        assert row[:2] == (shown(float(name)), shown(level.below))
