@@ -23,6 +23,7 @@ _DECIDE_NOTHING = frozenset(
             for name in (
                 "history",
                 "overdue",
+                "overview",
                 "promote",
                 "prune",
                 "release",

@@ -21,7 +21,7 @@ from ratchet.steps import turns
 from ratchet.steps.audit import chain, gate_record, references, signatures
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
     from ratchet.steps.context import Services
 
@@ -34,6 +34,11 @@ def nights(services: Services, pipeline: str, limit: int = 100) -> list[Night]:
     stored = sorted((s.uri for s in services.store.list(layout.nights(pipeline))), reverse=True)
     real_first = sorted(stored, key=lambda uri: uri.endswith("-dry.json"))[:limit]
     found = [night for uri in real_first if (night := _read(services.store.get(uri)))]
+    return newest_first(found)
+
+
+def newest_first(found: Iterable[Night]) -> list[Night]:
+    """Return nights in the order in which they are shown."""
     return sorted(found, key=lambda n: (not n.request.dry_run, n.request.cutoff, n.started), reverse=True)
 
 

@@ -10,11 +10,14 @@ import pyarrow.parquet as pq
 from ratchet.domain import layout
 from ratchet.domain.night import ReportResult
 from ratchet.errors import LedgerBroken
-from ratchet.steps import alerts
+from ratchet.steps import alerts, overview
 from ratchet.steps.card import keep_card
-from ratchet.steps.history import nights
+from ratchet.steps.history import newest_first, nights
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from ratchet.domain.ledger import LedgerEntry
     from ratchet.domain.night import Night
     from ratchet.steps.context import Context
 
@@ -27,19 +30,36 @@ def report(ctx: Context) -> ReportResult:
     alerts.tell(ctx, night.alerts)
     run = (night.run_key or f"no-run-key-{night.outcome}")[:16] + ("-dry" if night.request.dry_run else "")
     page, record = layout.report(name, night.request.cutoff, run), layout.night(name, night.request.cutoff, run)
-    earlier = [n for n in nights(ctx.services, name, _EARLIER) if n.request.cutoff < night.request.cutoff]
+    known = nights(ctx.services, name, _EARLIER)
+    earlier = [n for n in known if n.request.cutoff < night.request.cutoff]
     predictions = pq.read_table(io.BytesIO(store.get(night.evaluate.predictions))) if night.evaluate else None
+    broken = None
     try:
         ledger = ctx.services.ledger.entries(name)
     except LedgerBroken as exc:  # the one night on which a page is needed most
         ctx.say(str(exc))
-        ledger = ()
+        ledger, broken = (), str(exc)
     html = ctx.services.reporter.page(night, ctx.pipeline, predictions, earlier, ledger)
     store.put(page, html, "text/html; charset=utf-8")
     result = ReportResult(page=page, record=record)
-    store.put(record, night.with_result("report", result).model_dump_json(indent=1).encode())
+    told = night.with_result("report", result)
+    store.put(record, told.model_dump_json(indent=1).encode())
+    if not ctx.pipeline.segment:  # of which the overview tells in one line
+        others = [n for n in known if not (n.report and n.report.record == record)]
+        _index(ctx, ledger, newest_first([told, *others]), broken)
     keep_card(ctx)
     return result
+
+
+def _index(ctx: Context, ledger: Sequence[LedgerEntry], known: Sequence[Night], broken: str | None) -> None:
+    """Write what the overview shows of this pipeline."""
+    found = overview.shown(ctx.pipeline.name, ledger, known[: overview.LATEST])
+    if broken:
+        found = overview.Shown(name=ctx.pipeline.name, problem=broken)
+    elif ctx.pipeline.spec.segments:
+        before = overview.indexed(ctx.services, ctx.pipeline.name)
+        found = found.model_copy(update={"segments": before.segments if before else None})
+    overview.keep(ctx.services, found)
 
 
 def headline(night: Night) -> str:

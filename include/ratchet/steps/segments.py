@@ -27,7 +27,7 @@ from ratchet.domain.segments import (
     standing,
 )
 from ratchet.errors import RowsUnaccounted, UsageError
-from ratchet.steps import frames
+from ratchet.steps import frames, overview
 from ratchet.steps.context import Context, silent
 from ratchet.steps.night import begin, go_on, run_key, tuned
 
@@ -199,6 +199,8 @@ def conclude(ctx: Context, planned: SegmentPlan, nights: Sequence[SegmentNight])
     run = night.run_key[:16] + ("-dry" if night.request.dry_run else "")
     key = layout.segments_of(name, night.request.cutoff, run)
     services.store.put(key, made.model_dump_json(indent=1).encode())
+    if not night.request.dry_run:
+        overview.segmented(services, made)
     ctx.say(made.words[:2000])
     return made
 

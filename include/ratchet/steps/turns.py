@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import logging
 from datetime import UTC, date, datetime
 from typing import TYPE_CHECKING, Any
 
 from ratchet.domain.ledger import GENESIS, Action, Champion, LedgerEntry, anchored, champion_of
+from ratchet.errors import RatchetError
 from ratchet.steps.champion import lags, reconcile
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from ratchet.steps.context import Services
+
+_LOG = logging.getLogger("ratchet")
 
 
 def look(services: Services, pipeline: str) -> tuple[LedgerEntry, ...]:
@@ -93,4 +97,15 @@ def append(  # noqa: PLR0913  an entry's facts
     )
     reconcile(services, pipeline)
     services.registry.anchor(pipeline, entry.seq, entry.hash)
+    _show(services, pipeline, (*entries, entry))
     return (*entries, entry)
+
+
+def _show(services: Services, pipeline: str, entries: Sequence[LedgerEntry]) -> None:
+    """Let the overview's index follow; the entry stands whether or not that can be done."""
+    from ratchet.steps.overview import turned  # noqa: PLC0415  which reads ledgers, too
+
+    try:
+        turned(services, pipeline, entries)
+    except RatchetError as exc:
+        _LOG.warning("the overview of %s lags behind its ledger until the next night: %s", pipeline, exc)

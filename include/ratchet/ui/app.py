@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import date
 from functools import cache
 from pathlib import Path as Folder
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from airflow.api_fastapi.app import get_auth_manager
 from airflow.api_fastapi.auth.managers.models.resource_details import DagDetails
@@ -16,17 +16,20 @@ from fastapi.responses import HTMLResponse
 from starlette.exceptions import HTTPException as AnyHttpException
 
 from ratchet.domain import layout
+from ratchet.domain.segments import NAME, name_of, parent_of
 from ratchet.errors import ActionRefused, ObjectNotFound, RatchetError, UsageError
 from ratchet.spec import default_home, load_pipeline, pipeline_names
 from ratchet.steps.card import card
 from ratchet.steps.history import nights
+from ratchet.steps.segments import newest
 from ratchet.ui.data import look_at_data
-from ratchet.ui.overview import LATEST, look, newest_judged, overview
+from ratchet.ui.overview import LATEST, PER_PAGE, look, newest_judged, overview
 
 if TYPE_CHECKING:
     import jinja2
 
     from ratchet.adapters.report.svg import Figure
+    from ratchet.domain.segments import SegmentsResult
     from ratchet.steps.context import Services
 
 # Pages that were made from data: no script, nothing from elsewhere, an origin of their own; links may be followed.
@@ -38,12 +41,19 @@ OURS = "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-act
 _HEADERS = {"X-Content-Type-Options": "nosniff", "Referrer-Policy": "no-referrer", "Cache-Control": "private, no-store"}
 _ALL_NIGHTS = 100
 
-Name = Annotated[str, Path(pattern=r"^[a-z][a-z0-9_]{0,62}$")]
+Name = Annotated[str, Path(pattern=rf"^{NAME}$")]  # of a pipeline or one of its segments
 Run = Annotated[str, Path(pattern=r"^[a-z0-9-]{1,80}$")]
 Digest = Annotated[str, Path(pattern=r"^[0-9a-f]{8,64}$")]
 
 app = FastAPI(title="Ratchet", docs_url=None, redoc_url=None, openapi_url=None)
-may_read = Depends(requires_access_dag("GET"))  # of the path's dag_id
+
+
+def _may_read(request: Request, user: GetUserDep) -> None:
+    """Let through whoever may read the DAG of the path's pipeline; a segment is its pipeline's."""
+    requires_access_dag("GET", param_dag_id=parent_of(request.path_params["dag_id"]))(request, user)
+
+
+may_read = Depends(_may_read)
 
 
 @app.get("/")
@@ -53,14 +63,19 @@ def pipelines(request: Request, user: GetUserDep) -> HTMLResponse:
     names = [
         name for name in pipeline_names(default_home()) if allowed(method="GET", details=DagDetails(id=name), user=user)
     ]
-    return _page("pipelines.html", request, found=overview(services(), names))
+    asked = request.query_params.get("page", "1")
+    pages = max(1, -(-len(names) // PER_PAGE))
+    number = min(max(int(asked), 1), pages) if asked.isascii() and asked.isdecimal() else 1
+    some = names[(number - 1) * PER_PAGE : number * PER_PAGE]
+    return _page(
+        "pipelines.html", request, found=overview(services(), some), number=number, pages=pages, total=len(names)
+    )
 
 
 @app.get("/pipelines/{dag_id}", dependencies=[may_read])
 def pipeline(request: Request, dag_id: Name) -> HTMLResponse:
     """Show one pipeline: its nights and its ledger."""
-    if dag_id not in pipeline_names(default_home()):
-        raise HTTPException(404, f"{dag_id} is a DAG, but no pipeline of Ratchet.")
+    _refuse_others(dag_id)
     found = services()
     return _page(
         "pipeline.html",
@@ -68,15 +83,41 @@ def pipeline(request: Request, dag_id: Name) -> HTMLResponse:
         found=look(found, dag_id, _ALL_NIGHTS),
         latest=LATEST,
         figures=_figures(found, dag_id),
+        segments=_segments(found, dag_id),
+        parent=parent_of(dag_id),
     )
+
+
+@app.get("/pipelines/{dag_id}/segments", dependencies=[may_read])
+def segments(request: Request, dag_id: Name, show: Literal["all", "own", "global", "failed"] = "all") -> HTMLResponse:
+    """Show the segments of one pipeline, as its newest night has left them."""
+    _refuse_others(dag_id)
+    found = newest(services(), dag_id)
+    if found is None:
+        raise HTTPException(404, f"No night of {dag_id} has had segments.")
+    wanted = [s for s in found.segments if show in {"all", s.serves} or (show == "failed" and s in found.failed)]
+    names = {s.slug: name_of(dag_id, s.slug) for s in wanted}
+    return _page("segments.html", request, found=found, wanted=wanted, names=names, show=show)
+
+
+def _refuse_others(name: str) -> None:
+    if parent_of(name) not in pipeline_names(default_home()):
+        raise HTTPException(404, f"{name} is a DAG, but no pipeline of Ratchet.")
+
+
+def _segments(found: Services, name: str) -> SegmentsResult | None:
+    """Return what became of a pipeline's segments; what cannot be read is told on their own page."""
+    try:
+        return newest(found, name)
+    except RatchetError:
+        return None
 
 
 @app.get("/pipelines/{dag_id}/data", dependencies=[may_read])
 def data(request: Request, dag_id: Name) -> HTMLResponse:
     """Show what one pipeline's newest night has read, and what was left out of it."""
-    if dag_id not in pipeline_names(default_home()):
-        raise HTTPException(404, f"{dag_id} is a DAG, but no pipeline of Ratchet.")
-    return _page("data.html", request, found=look_at_data(services(), dag_id))
+    _refuse_others(dag_id)
+    return _page("data.html", request, found=look_at_data(services(), parent_of(dag_id)))
 
 
 @app.get("/reports/{dag_id}/{cutoff}/{run}.html", dependencies=[may_read])
