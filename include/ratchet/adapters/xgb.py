@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import re
 import tempfile
 import warnings
@@ -125,7 +126,7 @@ class XgbTrainer:
         refuse_missing_device(plan.device)
         monotone_constraints(plan, schema)
         budget = int((plan.memory_gib or self._memory_gib) * (1 << 30))
-        cache = self._cache or Path(tempfile.gettempdir()) / "ratchet"
+        cache = self._cache or Path(tempfile.gettempdir()) / f"ratchet-{os.getuid()}"
         sweep(cache)
         shape = (frame.count(days) + (frame.count(watched) if watched else 0), len(schema.features))
         needed = in_memory(*shape, outputs(schema))
