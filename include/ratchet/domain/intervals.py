@@ -103,7 +103,8 @@ def difference(champion: Floats, challenger: Floats, *, rows: int, days: int) ->
         rows: how many both have scored.
         days: on how many days.
     """
-    gained = challenger - champion
+    with np.errstate(invalid="ignore"):  # neither is defined
+        gained = challenger - champion
     interval = None
     if days >= _LEAST_DAYS and isfinite(gained[0]):
         few = days < _FEW_DAYS or len(gained) == 1 + days

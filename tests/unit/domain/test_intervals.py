@@ -12,6 +12,7 @@ from scipy.stats import t as student
 
 from ratchet.adapters.metrics import metrics
 from ratchet.domain.day_sums import DaySums
+from ratchet.domain.gates import METRICS
 from ratchet.domain.intervals import Told, differences, draws, gain_interval, metric_intervals
 from ratchet.domain.losses import row_losses
 from ratchet.domain.measuring import Measuring
@@ -64,6 +65,13 @@ def test_sums_by_day_give_scikit_learns_metrics(task, seed, rows, days):
             assert not np.isfinite(ours[name][0])
         else:
             assert ours[name][0] == pytest.approx(value, abs=1e-9)
+
+
+@pytest.mark.parametrize("task", HOW)
+def test_every_metric_that_a_gate_may_bound_is_computed(task):
+    """What a spec may name is among what is shown."""
+    y, p, lists = told(task, np.random.default_rng(1), 200)
+    assert set(METRICS[task]) <= set(metrics(HOW[task], y, p, lists))
 
 
 def test_a_day_that_counts_twice_is_a_day_that_stands_there_twice():
@@ -173,6 +181,18 @@ def test_what_cannot_be_told_is_left_out():
     assert not {"auc", "pr_auc", "recall", "f1", "calibration"} & set(found)
     some = differences(HOW["binary"], day_numbers(2, 2), Told(y, p), Told(y, p))["auc"]
     assert (some.difference, some.low, some.high) == (0.0, None, None)
+
+
+def test_a_draw_in_which_a_metric_is_undefined_is_no_draw():
+    """Where few draws of days hold no event the others tell; where many do not, nothing is told."""
+    rng = np.random.default_rng(1)
+    at, theirs, ours = day_numbers(6, 10), rng.random(60), rng.random(60)
+    for days_with_events, known in ((5, True), (1, False)):
+        y = np.zeros(60)
+        y[: 10 * days_with_events : 2] = 1
+        found = differences(HOW["binary"], at, Told(y, theirs), Told(y, ours))["calibration"]
+        assert found.difference is not None
+        assert (found.low is not None) == known
 
 
 def test_an_interval_stays_within_what_a_metric_can_be():
