@@ -51,4 +51,4 @@ def test_a_version_is_explained_and_has_a_card(world: World, tmp_path) -> None:
     run = client.get_run(client.get_model_version("churn", "1").run_id)
     assert {"card.html", "card.md", "explanation.json"} <= {f.path for f in client.list_artifacts(run.info.run_id)}
     assert run.data.tags["ratchet.card"] == "card.html"
-    assert world.store.get(f"runs/churn/{night['run_key']}/card.md").startswith(b"# churn version 1\n")
+    assert world.store.get(f"runs/churn/{night['run_key']}/card.html").startswith(b"<!doctype html>")

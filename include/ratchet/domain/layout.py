@@ -180,9 +180,9 @@ def explanation(pipeline: str, run_key: str, *, dry_run: bool) -> str:
     return step(pipeline, run_key, "explanation.json", dry_run=dry_run)
 
 
-def card(pipeline: str, run_key: str, ending: str) -> str:
-    """Key of the card of the version that a night has made; ``html`` or ``md``."""
-    return step(pipeline, run_key, f"card.{ending}", dry_run=False)
+def card(pipeline: str, run_key: str) -> str:
+    """Key of the card of the version that a night has made, as it was known that night."""
+    return step(pipeline, run_key, "card.html", dry_run=False)
 
 
 def night(pipeline: str, cutoff: date, run: str) -> str:

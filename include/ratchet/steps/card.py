@@ -54,9 +54,7 @@ def keep_card(ctx: Context) -> None:
     )
     made = card_of(facts)
     files = {"card.html": services.reporter.card(made), "card.md": markdown(made).encode()}
-    for file, data in files.items():
-        kind = "text/html; charset=utf-8" if file.endswith("html") else "text/markdown; charset=utf-8"
-        services.store.put(layout.card(name, version.run_key, file.removeprefix("card.")), data, kind)
+    services.store.put(layout.card(name, version.run_key), files["card.html"], "text/html; charset=utf-8")
     if facts.explanation:
         files["explanation.json"] = facts.explanation.model_dump_json(indent=1).encode()
     services.registry.log(version.mlflow_run_id, files=files, tags={"ratchet.card": "card.html"})

@@ -85,29 +85,25 @@ class _Sample:
         affordable = _WORK // max(len(challenger.files.booster), 1)
         wanted = min(max(affordable, _LEAST_ROWS), _MOST_ROWS)
         even = _evenly(np.arange(table.num_rows), wanted)
-        self._columns = {name: Slices(table, name) for name in ctx.pipeline.spec.evaluation.slices}
+        self._slices = [
+            (name, value, np.sort(rows))
+            for name in ctx.pipeline.spec.evaluation.slices
+            for value, rows in Slices(table, name).largest(slice(None), _SLICES)
+        ]
         more, room = [even], wanted // 2
-        for column in self._columns.values():
-            for _, rows in _largest(column):
-                extra = _evenly(rows, _SLICE_ROWS) if np.isin(rows, even).sum() < _SLICE_ROWS else even[:0]
-                more.append(extra[:room])
-                room -= len(more[-1])
+        for _, _, rows in self._slices:
+            extra = _evenly(rows, _SLICE_ROWS) if np.isin(rows, even).sum() < _SLICE_ROWS else even[:0]
+            more.append(extra[:room])
+            room -= len(more[-1])
         self.rows: Any = np.unique(np.concatenate(more))
         self.even: Any = np.isin(self.rows, even)
 
     def slices(self) -> Iterator[tuple[str, str, Any]]:
         """Yield column, value, and which of the sample's rows have it."""
-        for name, column in self._columns.items():
-            for value, rows in _largest(column):
-                here = np.isin(self.rows, rows)
-                if here.any():
-                    yield name, value, here
-
-
-def _largest(column: Slices) -> list[tuple[str, Any]]:
-    """Return the values that most rows have, each with these rows' places."""
-    found = [(value, np.flatnonzero(here)) for value, here in column.among()]
-    return sorted(found, key=lambda pair: (-len(pair[1]), pair[0]))[:_SLICES]
+        for name, value, rows in self._slices:
+            here = np.isin(self.rows, rows)
+            if here.any():
+                yield name, value, here
 
 
 def _evenly(rows: Any, count: int) -> Any:

@@ -77,4 +77,4 @@ def test_it_leaves_a_card(nights):
     told = {s.key: s for s in found.sections}
     assert {row[0] for row in told["metrics"].tables[0].rows} >= set(second.evaluate.challenger)
     assert ("Trees do not extrapolate" in " ".join(told["limits"].points)) is (task in {"regression", "quantile"})
-    assert b"<svg" in world.store.get(layout.card("small", second.run_key, "html"))
+    assert b"<svg" in world.store.get(layout.card("small", second.run_key))
