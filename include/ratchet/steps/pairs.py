@@ -9,7 +9,8 @@ import numpy as np
 import pyarrow.parquet as pq
 
 from ratchet.domain import layout
-from ratchet.domain.losses import mean_loss
+from ratchet.domain.losses import mean_loss, row_weights
+from ratchet.domain.rankings import numbered
 from ratchet.errors import ObjectNotFound
 
 if TYPE_CHECKING:
@@ -37,6 +38,11 @@ def over_common_rows(ctx: Context, ours: DayScore, theirs: DayScore) -> tuple[Da
     if not len(labels[0]) or not np.array_equal(*labels):
         return None
     made, how = [], ctx.pipeline.spec.measuring
+    if (
+        "list" in sides[0].column_names
+        and not row_weights(labels[0], numbered(sides[0]["list"].to_numpy()[where[0]])).any()
+    ):
+        return None  # no list of which one order is better than another
     for score, side, y, rows in zip((ours, theirs), sides, labels, where, strict=True):
         scores = np.array(side["prediction"].to_pylist(), dtype=np.float64)[rows]
         lists = side["list"].to_numpy()[rows] if "list" in side.column_names else None

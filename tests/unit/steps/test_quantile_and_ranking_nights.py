@@ -20,7 +20,9 @@ from ratchet.domain.policies import Range
 from ratchet.errors import DataRejected, SpecInvalid
 from ratchet.spec import parse_spec
 from ratchet.steps.card import card
+from ratchet.steps.context import Context
 from ratchet.steps.crew import Crew
+from ratchet.steps.pairs import over_common_rows
 from ratchet.steps.replay import replay
 from ratchet.steps.whatif import whatif
 from ratchet.wiring import sandboxed
@@ -331,3 +333,40 @@ def test_card_tells_of_quantiles(two_nights):
         tables["Calibration in the large"].rows if levels else (), levels.items(), strict=True
     ):
         assert row[:2] == (shown(float(name)), shown(level.below))
+
+
+def test_rows_in_common_are_measured_again(two_nights):
+    """Where two versions have scored different rows of a day, kept predictions of the common ones tell their losses."""
+    world, _, night = two_nights
+    ctx = Context(pipeline=world.pipeline(), night=night, services=world.services)
+    (found,) = [s for s in night.score.scores if s.version == night.score.champion.version]
+    other = found.model_copy(update={"rows": found.rows + 1})
+    for side in over_common_rows(ctx, found, other):
+        assert side.rows == found.rows
+        assert side.losses == pytest.approx(found.losses)
+
+
+@pytest.mark.parametrize("task", NEW)
+def test_feature_that_says_the_label_holds_the_night(tmp_path, task):
+    """A feature that alone explains a value, or a relevance, is found before it is believed."""
+    world = world_of(tmp_path, task)
+    label = TARGETS[task]["sql"]
+    leaking = world.pipeline().model_copy(update={"sql": f"SELECT row_id, x, place, {label} AS told FROM rows"})
+    night = world.night(NIGHT, pipeline=leaking)
+    assert [(f.kind, f.subject, f.action) for f in night.train.findings if f.kind == "leak"] == [
+        ("leak", "told", "hold")
+    ]
+    assert night.gate.verdict.outcome == "UNDECIDED"
+
+
+@pytest.mark.parametrize(
+    ("task", "sql"),
+    [("quantile", "x + 50 * (dt >= '2024-03-08')::INT"), ("ranking", "(x > 0)::INT + 9 * (dt >= '2024-03-08')::INT")],
+)
+def test_labels_that_jump_are_found(tmp_path, task, sql):
+    """The mean label of a day is held against those of the days before, as of a regression."""
+    world = world_of(tmp_path, task, sql=sql)
+    given = yaml.safe_load(world.spec)
+    world.spec = yaml.safe_dump({**given, "validation": {**given["validation"], "window": {"min_history": 4}}})
+    night = world.night(NIGHT)
+    assert [(f.kind, f.subject, f.action) for f in night.validate_.findings] == [("labels", "mean", "hold")]
