@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from ratchet.domain.cards import UNKNOWN, CardSection, CardTable, between, shown
 from ratchet.domain.ledger import TURNS
+from ratchet.domain.segments import split
 from ratchet.steps import card_metrics
 from ratchet.steps.card_limits import limits
 
@@ -101,12 +102,19 @@ def _use(facts: Facts) -> CardSection:
 
 def _factors(facts: Facts) -> CardSection:
     slices = facts.pipeline.spec.evaluation.slices if facts.pipeline else ()
+    segment = split(facts.name)[1]
     said = (
         f"Looked at by value of {', '.join(slices)}, and by no other group."
         if slices
         else "Looked at as a whole only: evaluation.slices names no column, so whether some group fares worse is not known."
     )
-    return CardSection(key="factors", title="Factors", words=(said,))
+    by = facts.pipeline.spec.segments.by if facts.pipeline and facts.pipeline.spec.segments else ""
+    words = (
+        [f"One segment's model: it learns from, and is judged on, rows of one value of {by} alone."]
+        if by and segment
+        else []
+    )
+    return CardSection(key="factors", title="Factors", words=(*words, said))
 
 
 def _training(facts: Facts) -> CardSection:

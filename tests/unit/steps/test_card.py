@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import io
 import json
 from datetime import timedelta
 
+import pyarrow.parquet as pq
 import pytest
-from small_world import NIGHT
+import yaml
+from small_world import NIGHT, SPEC, World
 
 from ratchet.domain import layout
 from ratchet.domain.cards import markdown
 from ratchet.domain.night import Night
 from ratchet.errors import ActionRefused
+from ratchet.steps import segments
 from ratchet.steps.card import card
+from ratchet.steps.explain_row import explain_row, model, row_of_night
+from ratchet.steps.versions import known
 
 NEXT = NIGHT + timedelta(days=1)
 
@@ -153,3 +159,25 @@ def test_an_artifact_that_is_gone_leaves_a_card(reigning):
     found = card(reigning.services, "small")
     assert "x" not in [row[0] for table in section(found, "training").tables for row in table.rows]
     assert dict(section(found, "use").facts)["Predicts"] == "binary of: y"
+
+
+def test_a_segments_model_has_a_card_of_its_own(tmp_path):
+    """By the segment's name, from its own night, its own ledger and its own explanation."""
+    spec = {**yaml.safe_load(SPEC), "segments": {"by": "place", "min_rows": 20}}
+    spec["gates"] = [{"kind": "bound", "metric": "auc", "at_least": 0.3, "min_rows": 10}]
+    world = World(tmp_path, yaml.safe_dump(spec)).land_all()
+    segments.run_all(world.night(), world.pipeline(), world.services)
+    found = card(world.services, "small--north")
+    assert (found.pipeline, found.version) == ("small--north", 1)
+    assert found.status.startswith("champion")
+    assert "rows of one value of place alone" in told(found, "factors")
+    assert {row[0] for row in section(found, "slices").tables[0].rows} == {"north"}
+    assert section(found, "again").code == "ratchet reproduce small--north 1"
+    asked = known(world.services, "small--north", None, "explanation")
+    files = model(world.services, asked)
+    key = next(key for key in world.store.keys("runs/small--north/") if key.endswith("predictions.parquet"))
+    row = pq.read_table(io.BytesIO(world.store.get(key))).to_pylist()[0]
+    features, words = row_of_night(world.services, "small--north", asked, files, row["row_id"])
+    made = explain_row(world.services, "small--north", asked, files, features, words)
+    assert made.prediction == row["challenger"]
+    assert {p.value for p in made.parts if p.name == "place"} == {"north"}
