@@ -18,10 +18,13 @@ from ratchet.domain.gates import LOSSES, METRICS
 from ratchet.domain.losses import daily_losses
 from ratchet.domain.policies import Range
 from ratchet.errors import DataRejected, SpecInvalid
+from ratchet.ports import lists_in
 from ratchet.spec import parse_spec
+from ratchet.steps import segments
 from ratchet.steps.card import card
 from ratchet.steps.context import Context
 from ratchet.steps.crew import Crew
+from ratchet.steps.frames import feature_frame
 from ratchet.steps.pairs import over_common_rows
 from ratchet.steps.replay import replay
 from ratchet.steps.whatif import whatif
@@ -370,3 +373,19 @@ def test_labels_that_jump_are_found(tmp_path, task, sql):
     world.spec = yaml.safe_dump({**given, "validation": {**given["validation"], "window": {"min_history": 4}}})
     night = world.night(NIGHT)
     assert [(f.kind, f.subject, f.action) for f in night.validate_.findings] == [("labels", "mean", "hold")]
+
+
+@pytest.mark.parametrize("task", NEW)
+def test_segments_have_models_of_their_own(tmp_path, task):
+    """One model for each value of a column: of a ranking, each learns from its own rows of every list, kept together."""
+    world = world_of(tmp_path, task)
+    world.spec = yaml.safe_dump({**yaml.safe_load(world.spec), "segments": {"by": "place", "min_rows": 20}})
+    night = world.night(NIGHT)
+    found, error = segments.run_all(night, world.pipeline(), world.services)
+    assert error is None
+    assert {segment.slug: segment.champion for segment in found.segments} == {"north": 1, "south": 1}
+    ctx = Context(pipeline=world.pipeline().of_segment("north"), night=night, services=world.services)
+    table = feature_frame(ctx, world.pipeline().sql).table
+    assert set(table["place"].to_pylist()) == {"north"}
+    if task == "ranking":
+        assert (np.diff(lists_in(table)) >= 0).all()
