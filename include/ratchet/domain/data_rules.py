@@ -155,7 +155,7 @@ class LookaheadCheck(Record):
 
     action: Action = Field("hold", description=_ACTIONS)
     days: StrictInt = Field(
-        2,
+        1,
         ge=1,
         le=14,
         description="How many days of the window are looked at each night; which ones follows from the snapshot. Each costs a run of the features query "
