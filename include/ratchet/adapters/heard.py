@@ -38,10 +38,12 @@ class _Ears:
             if not self._heard:
                 self._caught.__exit__(None, None, None)
 
-    def _note(self, message: Any, category: Any, filename: str, lineno: int, *rest: Any) -> None:
+    def _note(
+        self, message: Any, category: Any, filename: str, lineno: int, file: Any = None, line: Any = None
+    ) -> None:
         mine = self._heard.get(threading.get_ident())
         if mine is None:
-            self._others(message, category, filename, lineno, *rest)
+            self._others(message, category, filename, lineno, file, line)
         else:
             mine.append(warnings.WarningMessage(message, category, filename, lineno))
 
