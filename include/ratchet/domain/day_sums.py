@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     Floats = np.ndarray[Any, np.dtype[np.float64]]
 
-_BINS = 512
+_BINS, _FEWEST, _ROWS = 512, 64, 16  # and rows in each: with fewer, their own noise is larger than what bins blur
 
 
 class DaySums:
@@ -36,7 +36,12 @@ class DaySums:
     def __init__(  # noqa: PLR0913  the same five that every metric depends on, and the days
         self, how: Measuring, days: Any, count: int, y: Floats, predictions: Floats, lists: Any = None, *, bins: int = 0
     ) -> None:
-        self._how, self._days, self._count, self._bins = how, days, count, bins or _BINS
+        self._how, self._days, self._count, self._bins = (
+            how,
+            days,
+            count,
+            bins or min(_BINS, max(_FEWEST, len(y) // _ROWS)),
+        )
         make = {
             "binary": self._of_binary,
             "multiclass": self._of_multiclass,
