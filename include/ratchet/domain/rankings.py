@@ -57,10 +57,10 @@ def lists_of(y: Floats, scores: Floats, lists: Any, k: int) -> Lists:
     ideal = y[np.lexsort((-y, lists))]  # places are the same: a list's rows stand together in either order
     best, gained = (np.bincount(of, weights=gain * weights, minlength=number) for gain in (ideal, shared(relevance)))
     relevant = (relevance > 0).astype(np.float64)
-    last = np.append(np.flatnonzero(new)[1:], len(of))[tie] - 1 if len(of) else np.zeros(0, int)  # of each tie
-    ranks = places[last] + 1.0 if len(of) else np.zeros(0)
+    begins, hits = np.flatnonzero(new), np.bincount(tie, weights=relevant)  # of each tie
+    ranks = places[begins] + sizes - hits + 1  # of its first relevant row, where the others come before it
     first = np.full(number, np.inf)
-    np.minimum.at(first, of[relevant > 0], ranks[relevant > 0])
+    np.minimum.at(first, of[begins][hits > 0], ranks[hits > 0])
     looked_at = np.minimum(rows, k)
     high, low = np.full(number, -np.inf), np.full(number, np.inf)
     np.maximum.at(high, lists, y)

@@ -66,6 +66,20 @@ def test_ties_gain_nothing():
     assert found.precision[0] == pytest.approx(1 / 3)
 
 
+@given(rows=ROWS, seed=st.integers(0, 99))
+def test_reciprocal_rank_is_that_of_the_worst_order(rows, seed):
+    """However rows of one score are put in order, the first relevant one stands no further down; in one order it stands there."""
+    y, scores, lists = columns(rows)
+    found = lists_of(y, scores, lists, 3).reciprocal_rank
+    tried = []
+    for last in (np.random.default_rng(seed).random(len(y)), (y > 0).astype(float)):  # any order, and the worst
+        order = np.lexsort((last, -scores, lists))
+        places = [np.flatnonzero(y[order][lists[order] == n] > 0) for n in range(len(found))]
+        tried.append([1 / (there[0] + 1) if len(there) else 0.0 for there in places])
+    assert (np.array(tried[0]) >= found - 1e-12).all()
+    assert found == pytest.approx(tried[1])
+
+
 def test_each_list_counts_once():
     """A day's loss is the mean over its lists, however long they are; a list without an order to find is left out."""
     days = np.array(["2024-03-01"] * 7 + ["2024-03-02"] * 2, "datetime64[D]")
