@@ -382,6 +382,16 @@ class PipelineSpec(Record):
             )
         return self
 
+    @model_validator(mode="after")
+    def _asks_nobody_about_segments(self) -> PipelineSpec:
+        asked = [when for when in self.approval.when if when in {"always", "bootstrap"}]
+        if self.segments and asked:
+            raise ValueError(
+                f"segments: approval.when: {asked[0]} asks a person before each segment's first champion, and nobody can be asked for all of them in a "
+                "night; leave it out, and let the gates decide"
+            )
+        return self
+
     @property
     def loss(self) -> Loss:
         """The loss by which champion and challenger are compared where no gate says which: the gates' own, else the task's first."""

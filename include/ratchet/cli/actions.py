@@ -141,13 +141,19 @@ def prune(
 ) -> None:
     """Delete by the spec's `retention` what no champion, past or present, no ledger entry and no kept night needs."""
     from ratchet.spec import default_home, load_pipeline, pipeline_names
-    from ratchet.steps.prune import prunable
+    from ratchet.steps.prune import models_of, prunable
     from ratchet.steps.prune import prune as delete
 
     names = (pipeline,) if pipeline else pipeline_names(home or default_home())
     told = []
-    for name in names:
-        services, loaded = connect_for(name, home), load_pipeline(name, home)
+    connected = [(connect_for(name, home), load_pipeline(name, home)) for name in names]
+    every = [
+        (services, model)
+        for services, loaded in connected
+        for model in ((loaded,) if loaded.segment else models_of(services, loaded))
+    ]
+    for services, loaded in every:
+        name = loaded.name
         found = prunable(services, loaded) if dry_run else delete(services, loaded, _dim if not as_json else _silent)
         told.append({"pipeline": name, "dry_run": dry_run, "bytes": found.bytes, **found.model_dump(mode="json")})
         if as_json:

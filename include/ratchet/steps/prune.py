@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from ratchet.domain import layout
 from ratchet.domain.retention import PREFIXES, Inventory, Kept, NightFact, PrunePlan, plan
+from ratchet.domain.segments import split
 from ratchet.domain.snapshots import Snapshot
 from ratchet.domain.windows import DAY
 from ratchet.steps import turns
@@ -72,18 +73,45 @@ def _inventory(services: Services, name: str) -> Inventory:
     )
     nights = tuple(_night(store.get(o.key), o.key) for o in objects if o.key.startswith("nights/"))
     runs = tuple(registry.tracked(name))
+    held = _nights_of_segments(services, name)
     pins = {o.key: store.get(o.key).decode() for o in objects if o.key.startswith("pins/")}
     known = {n.snapshot for n in nights} | {r.snapshot for r in runs} | set(pins.values())
     orphans = [o.key for o in objects if o.key.startswith("snapshots/") and _stem(o.key) not in known]
+    manifests = {_stem(key): cutoff for key in orphans if (cutoff := _cutoff(store.get(key)))}
+    needed = {n.snapshot for n in nights if n.cutoff in held} | {d for d, cutoff in manifests.items() if cutoff in held}
+    needed |= {digest for key, digest in pins.items() if _day(key) in held}
+    mine = tuple(o for o in objects if not (_snapshot(o.key) in needed or (o.key in pins and _day(o.key) in held)))
     return Inventory(
         versions=tuple(registry.versions(name)),
         aliases=tuple(registry.aliases(name).values()),
         runs=runs,
         nights=nights,
         pins=pins,
-        manifests={_stem(key): cutoff for key in orphans if (cutoff := _cutoff(store.get(key)))},
-        objects=(*objects, *_probes(services)),
+        manifests=manifests,
+        objects=(*mine, *_probes(services)),
     )
+
+
+def models_of(services: Services, pipeline: Pipeline) -> tuple[Pipeline, ...]:
+    """Return the pipelines of all segments that have had a night, and the pipeline itself last: what they need of its data is then known."""
+    slugs = {
+        split(found.uri.split("/")[-3])[1] for found in services.store.list(layout.nights_of_segments(pipeline.name))
+    }
+    return (*(pipeline.of_segment(slug) for slug in sorted(slugs)), pipeline)
+
+
+def _nights_of_segments(services: Services, name: str) -> frozenset[date]:
+    """Return the cutoffs of the nights of a pipeline's segments that are still kept: these have read the pipeline's snapshots."""
+    stored = services.store.list(layout.nights_of_segments(name))
+    return frozenset(date.fromisoformat(found.uri.split("/")[-2]) for found in stored)
+
+
+def _snapshot(key: str) -> str | None:
+    return _stem(key) if key.startswith("snapshots/") else None
+
+
+def _day(key: str) -> date:
+    return date.fromisoformat(_stem(key))
 
 
 def _probes(services: Services) -> tuple[Kept, ...]:

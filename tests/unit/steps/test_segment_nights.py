@@ -14,6 +14,7 @@ from ratchet.domain.night import Night
 from ratchet.errors import RatchetError, SpecInvalid
 from ratchet.steps import frames, segments
 from ratchet.steps.context import Context
+from ratchet.steps.prune import models_of, prunable
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -204,3 +205,16 @@ def test_who_serves_is_what_the_ledgers_say_now(world: World, tmp_path: Path) ->
         again.store.delete(key)
     now = {s.value: s.serves for s in segments.standing_now(again.services, found).segments}
     assert now == {"north": "global", "South Side": "own", "islet": "global"}
+
+
+def test_prune_keeps_what_segments_need(world: World, tmp_path: Path) -> None:
+    """A snapshot that a kept night of a segment has read stays, although nothing else of the pipeline needs it."""
+    again = world.copy(tmp_path)
+    both(again, TOMORROW)
+    pipeline = again.pipeline(retention__days=0, retention__versions=0)
+    assert [model.name for model in models_of(again.services, pipeline)][-1] == "small"
+    assert "small--north" in [model.name for model in models_of(again.services, pipeline)]
+    snapshots = set(again.store.keys("snapshots/small/"))
+    for key in [key for key in again.store.keys("nights/small/") if f"/{NIGHT}/" in key]:
+        again.store.delete(key)  # as an earlier prune has
+    assert not {kept.key for kept in prunable(again.services, pipeline).objects} & snapshots
