@@ -222,13 +222,16 @@ def memory(file: Path, args: argparse.Namespace) -> bool:
         took = found[name]
         print(
             f"{name:<10} matrices {took['prepare']:6.1f} s   {took['boost'] / args.rounds:6.2f} s a round   "
-            f"whole {took['prepare'] + took['boost']:6.1f} s   peak {took['peak']:.2f} GiB   model {took['model'][:12]}",
+            f"whole {took['prepare'] + took['boost']:6.1f} s ({took['work']:.1f} s of processors)   peak {took['peak']:.2f} GiB   model {took['model'][:12]}",
             flush=True,
         )
     disk, ram = found["on disk"], found["in memory"]
-    cost = (disk["prepare"] + disk["boost"]) / (ram["prepare"] + ram["boost"])
+    cost, work = (disk["prepare"] + disk["boost"]) / (ram["prepare"] + ram["boost"]), disk["work"] / ram["work"]
     same = disk["model"] == ram["model"]
-    print(f"on disk {cost:.2f} times as long, {disk['peak']:.2f} GiB of {args.limit_gib:g}; the same model: {same}")
+    print(
+        f"on disk {cost:.2f} times as long ({work:.2f} of processors' time), {disk['peak']:.2f} GiB of {args.limit_gib:g} allowed, "
+        f"in memory {ram['peak']:.2f}; the same model: {'yes' if same else 'no'}"
+    )
     return bool(disk["peak"] > args.limit_gib or not same or not disk["on_disk"])
 
 
@@ -245,6 +248,7 @@ def measured(args: argparse.Namespace) -> dict[str, Any]:
     return {
         "prepare": middle - began,
         "boost": time.monotonic() - middle,
+        "work": time.process_time(),
         "peak": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1 << 20),
         "model": sha256(fit.files.booster),
         "on_disk": on_disk,
