@@ -506,6 +506,16 @@ def test_rows_add_up():
     assert sum(int(p.replace(",", "")) for p in parts) == int(shown[1].replace(",", "")) == 83_002
 
 
+def test_what_the_audit_has_looked_at_and_what_was_fitted_again_is_said():
+    """The page tells what was looked at for leaks, and that another fit is registered than the one that is judged."""
+    night = judged()
+    told = {"audited": ("features computed again: 912 rows of 2013-06-02",), "evaluated": "e" * 64, "refitted": 79_919}
+    html = render(night.with_result("train", night.train.model_copy(update=told)))
+    assert "Looked at: features computed again: 912 rows of 2013-06-02." in html
+    assert "Another one is registered, of as many rounds on 79,919 rows" in html
+    assert "Another one is registered" not in render(night)
+
+
 def test_what_is_left_out_of_the_data_is_named():
     """Rows in quarantine, late and released partitions and findings over the window stand on the page, with what to do."""
     html = render(judged())
