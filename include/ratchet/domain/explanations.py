@@ -9,12 +9,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from ratchet.domain.records import Record
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+
+    import numpy as np
 
     Floats = np.ndarray[Any, np.dtype[np.float64]]
 
@@ -143,6 +143,8 @@ def sizes(contributions: Floats) -> Floats:
     Args:
         contributions: of shape (rows, outputs, features + 1), the base last.
     """
+    import numpy as np  # noqa: PLC0415
+
     found: Floats = np.abs(contributions[:, :, :-1]).mean(axis=1, dtype=np.float64)
     return found
 
@@ -173,6 +175,8 @@ def feature_shares(names: Sequence[str], days: Any, moved: Floats) -> tuple[Feat
 
 def slice_shares(column: str, value: str, names: Sequence[str], here: Floats, everywhere: Floats) -> SliceShares:
     """Return what the predictions of one slice rest on, and how far that is from those of all rows."""
+    import numpy as np  # noqa: PLC0415
+
     p, q = _shares(here), _shares(everywhere)
     order = sorted(range(len(names)), key=lambda i: (-p[i], names[i]))[:_TOP]
     top = {names[i]: float(p[i]) for i in order if p[i] > 0}
@@ -193,6 +197,8 @@ def importance_drift(
         challenger: names of its features, and how much each moves each row.
         champion: likewise, of the same rows in the same order.
     """
+    import numpy as np  # noqa: PLC0415
+
     names = sorted({*challenger[0], *champion[0]})
     ours, theirs = _aligned(names, *challenger), _aligned(names, *champion)
     p, q = _shares(ours), _shares(theirs)
@@ -228,6 +234,8 @@ def _warning(found: ImportanceDrift) -> str:
 
 
 def _aligned(names: Sequence[str], own: Sequence[str], moved: Floats) -> Floats:
+    import numpy as np  # noqa: PLC0415
+
     where = {name: i for i, name in enumerate(names)}
     found = np.zeros((len(moved), len(names)))
     found[:, [where[name] for name in own]] = moved
@@ -241,6 +249,8 @@ def _shares(moved: Floats) -> Floats:
 
 
 def _distance_interval(days: Any, ours: Floats, theirs: Floats, distance: float) -> tuple[float | None, float | None]:
+    import numpy as np  # noqa: PLC0415
+
     left = [side for moved in (ours, theirs) if (side := _without_a_day(days, moved)) is not None]
     if not left:
         return None, None
@@ -251,6 +261,8 @@ def _distance_interval(days: Any, ours: Floats, theirs: Floats, distance: float)
 
 def _without_a_day(days: Any, moved: Floats) -> Floats | None:
     """Return the means with each day left out, of shape (days, features); None of a single day."""
+    import numpy as np  # noqa: PLC0415
+
     unique, where, rows = np.unique(days, return_inverse=True, return_counts=True)
     if len(unique) < _LEAST_DAYS:
         return None
@@ -262,6 +274,7 @@ def _without_a_day(days: Any, moved: Floats) -> Floats | None:
 
 def _interval(whole: Floats, without: Floats) -> tuple[Floats, Floats]:
     """Return the jackknife's 95 % intervals, days being what is left out."""
+    import numpy as np  # noqa: PLC0415
     from scipy.special import stdtrit
 
     days = len(without)
@@ -271,6 +284,7 @@ def _interval(whole: Floats, without: Floats) -> tuple[Floats, Floats]:
 
 
 def _rank_correlation(p: Floats, q: Floats) -> float | None:
+    import numpy as np  # noqa: PLC0415
     from scipy.stats import rankdata
 
     if len(p) < _LEAST_RANKED:
