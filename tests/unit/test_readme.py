@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from ratchet.adapters.duck import check
+from ratchet.domain.gates import METRICS
 from ratchet.spec import json_schema, load_pipeline
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -42,14 +43,14 @@ def test_pipeline_of_the_readme_is_valid(home: Path) -> None:
     assert [gate.kind for gate in loaded.spec.gates] == ["bound", "evidence"]
 
 
-def test_readme_names_every_metric_and_loss() -> None:
-    """The README lists each metric and loss that a gate may name."""
+def test_the_pages_name_every_metric_and_loss() -> None:
+    """The page on evaluation lists each metric that a gate may name, the one on tasks each loss."""
     kinds = json_schema()["$defs"]
-    for name in [
-        *kinds["BoundGate"]["properties"]["metric"]["enum"],
-        *kinds["ChampionGate"]["properties"]["loss"]["enum"],
-    ]:
-        assert f"`{name}`" in README, name
+    metrics = [name for names in METRICS.values() for name in names]
+    for page, names in (("evaluation", metrics), ("tasks", kinds["ChampionGate"]["properties"]["loss"]["enum"])):
+        text = (ROOT / "docs" / f"{page}.md").read_text()
+        for name in names:
+            assert f"`{name}`" in text, (page, name)
 
 
 def test_links_of_the_readme_lead_somewhere() -> None:
