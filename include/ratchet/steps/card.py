@@ -40,7 +40,7 @@ def keep_card(ctx: Context) -> None:
     if version is None or night.train is None or night.request.dry_run:
         return
     try:
-        entries = services.ledger.entries(name)
+        entries = services.ledger.entries(name)[: _known_by(night)]
     except LedgerBroken:  # the night's page says so; a card must not stand in its way
         entries = ()
     serves = bool(night.promote and night.promote.promoted and night.promote.version == version.version)
@@ -58,6 +58,13 @@ def keep_card(ctx: Context) -> None:
     if facts.explanation:
         files["explanation.json"] = facts.explanation.model_dump_json(indent=1).encode()
     services.registry.log(version.mlflow_run_id, files=files, tags={"ratchet.card": "card.html"})
+
+
+def _known_by(night: Night) -> int:
+    """Return how far the ledger went when the night ended, so that a night that is run again writes the same card."""
+    if night.promote and night.promote.entry:
+        return night.promote.entry
+    return night.score.reign if night.score else 0
 
 
 def card(services: Services, name: str, number: int | None = None) -> Card:

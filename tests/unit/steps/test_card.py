@@ -103,6 +103,20 @@ def test_who_served_since_is_said(reigning):
     assert section(new, "metrics").tables[1].title == "Paired, on the same rows"
 
 
+def test_a_night_that_is_run_again_keeps_its_card(reigning):
+    """Whatever has happened since: what it says is what was known that night."""
+    key = layout.card("small", reigning.registry.versions("small")[0].run_key)
+    before = reigning.store.get(key)
+    reigning.gated({"kind": "bound", "metric": "auc", "at_least": 0.5, "min_rows": 10})
+    reigning.land(NEXT)
+    assert reigning.night(NEXT).promote.version == 2
+    reigning.spec = SPEC
+    reigning.night(NIGHT)
+    assert reigning.store.get(key) == before
+    assert b"champion: serves since" in before
+    assert card(reigning.services, "small", 1).status.startswith("served from")
+
+
 def test_a_refused_version_has_a_card_too(world):
     """That never served, with the check that refused it."""
     world.gated({"kind": "bound", "metric": "auc", "at_least": 0.9999, "min_rows": 10})
