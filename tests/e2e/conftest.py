@@ -1,4 +1,4 @@
-"""One whole stack for every test here: flights up to a day whose file is broken, a pipeline that asks for people, one that waits."""
+"""One whole stack for every test here: flights up to a day whose file is broken, and pipelines that ask for people, wait, or have segments."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from running import GUARDED, LAST, NIGHTLY, PATIENT, Airflow
+from running import GUARDED, LAST, NIGHTLY, PATIENT, SEGMENTED, Airflow
 
 from ratchet import stack
 from ratchet.demo import feed
@@ -37,6 +37,20 @@ WAITS = {
     "override": {},
 }
 
+# The same flights by where they leave: of one airline too few, and none from LaGuardia that is late.
+IN_SEGMENTS = {
+    "name": SEGMENTED,
+    "schedule": None,
+    "features": SEGMENTED,
+    "window": {"days": 14, "holdout_days": 4, "stop_days": 3, "min_partitions": 5, "min_rows": 1000},
+    "target": {"task": "binary", "sql": "arr_delay >= 15 AND origin <> 'LGA'"},
+    "segments": {"by": "leaves", "min_rows": 500},
+    "gates": [{"kind": "bound", "metric": "auc", "at_least": 0.5}],
+    "approval": {},
+    "override": {},
+}
+LEAVES = "CASE WHEN flights.carrier = 'AS' THEN 'AS' ELSE flights.origin END AS leaves"
+
 
 @pytest.fixture(scope="session")
 def airflow(tmp_path_factory):
@@ -52,7 +66,7 @@ def airflow(tmp_path_factory):
         found = Airflow(running)
         feed.land(found.store, through=LAST)
         found.store.put(f"s3://lake/flights/dt={LAST}/flights.parquet", b"PAR1 this is no Parquet", "")
-        for dag in (NIGHTLY, GUARDED, PATIENT):
+        for dag in (NIGHTLY, GUARDED, PATIENT, SEGMENTED):
             found.api.wait_for_dag(dag)
             found.api.unpause(dag)
         yield found
@@ -64,6 +78,11 @@ def _home(folder):
     spec = yaml.safe_load((folder / "pipelines" / f"{NIGHTLY}.yaml").read_text())
     spec["training"]["rounds"] = 10
     (folder / "pipelines" / f"{GUARDED}.yaml").write_text(yaml.safe_dump(spec | ASKS_PEOPLE))
+    (folder / "pipelines" / f"{SEGMENTED}.yaml").write_text(yaml.safe_dump(spec | IN_SEGMENTS))
+    sql = (folder / "features" / f"{NIGHTLY}.sql").read_text()
+    (folder / "features" / f"{SEGMENTED}.sql").write_text(
+        sql.replace("flights.carrier,", f"flights.carrier,\n    {LEAVES},", 1)
+    )
     spec["source"]["completion"] = {"by": "marker", "wait_hours": 0.5}
     (folder / "pipelines" / f"{PATIENT}.yaml").write_text(yaml.safe_dump(spec | WAITS))
     return folder
@@ -71,6 +90,6 @@ def _home(folder):
 
 def _dags(folder):
     shutil.copytree(ROOT / "dags", folder, ignore=shutil.ignore_patterns("__pycache__"))
-    for name in (GUARDED, PATIENT):
+    for name in (GUARDED, PATIENT, SEGMENTED):
         (folder / f"{name}.py").write_text((folder / f"{NIGHTLY}.py").read_text().replace(NIGHTLY, name))
     return folder

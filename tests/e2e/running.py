@@ -13,7 +13,7 @@ from ratchet import wiring
 from ratchet.airflow_api import AirflowApi
 from ratchet.settings import settings
 
-NIGHTLY, GUARDED, PATIENT = "flight_delay", "guarded", "patient"
+NIGHTLY, GUARDED, PATIENT, SEGMENTED = "flight_delay", "guarded", "patient", "segmented"
 LAST = date(2013, 4, 12)  # a day whose file is broken
 
 

@@ -30,7 +30,8 @@ def segments(
     they take a pipeline's.
     """
     from ratchet.spec import load_pipeline
-    from ratchet.steps.segments import newest, standing_now
+    from ratchet.steps.overview import newest
+    from ratchet.steps.segments import standing_now
 
     services, loaded = connect_for(pipeline, home), load_pipeline(pipeline, home)
     if loaded.segment:

@@ -6,6 +6,7 @@ writes it anew; should that fail, the next night sets it right.
 
 from __future__ import annotations
 
+from contextlib import suppress
 from datetime import UTC, date, datetime
 from math import isfinite, log
 from typing import TYPE_CHECKING
@@ -15,7 +16,7 @@ from pydantic import ValidationError
 from ratchet.domain import layout
 from ratchet.domain.ledger import frozen, reign
 from ratchet.domain.records import Record
-from ratchet.domain.segments import parent_of
+from ratchet.domain.segments import SegmentsResult, parent_of
 from ratchet.errors import ObjectNotFound, RatchetError
 from ratchet.steps.history import nights
 
@@ -25,7 +26,6 @@ if TYPE_CHECKING:
     from ratchet.domain.checks import Check
     from ratchet.domain.ledger import LedgerEntry
     from ratchet.domain.night import Night
-    from ratchet.domain.segments import SegmentsResult
     from ratchet.steps.context import Services
 
 LATEST = 14  # nights of the overview
@@ -135,14 +135,32 @@ def turned(services: Services, name: str, entries: Sequence[LedgerEntry]) -> Non
 
 def segmented(services: Services, made: SegmentsResult) -> None:
     """Let the index follow the nights of the segments."""
-    told = ShownSegments(
+    _change(services, made.pipeline, {"segments": _in_a_line(made)})
+
+
+def with_segments(services: Services, found: Shown) -> Shown:
+    """Return what is shown of a pipeline, with its segments as the newest night has left them."""
+    made = newest(services, found.name)
+    return found.model_copy(update={"segments": _in_a_line(made)}) if made else found
+
+
+def newest(services: Services, pipeline: str) -> SegmentsResult | None:
+    """Return what became of the segments in the newest night that was no dry run; None: there has been none."""
+    stored = sorted((s.uri for s in services.store.list(layout.segments(pipeline))), reverse=True)
+    for uri in (uri for uri in stored if not uri.endswith("-dry.json")):
+        with suppress(ValidationError):  # of another version
+            return SegmentsResult.model_validate_json(services.store.get(uri))
+    return None
+
+
+def _in_a_line(made: SegmentsResult) -> ShownSegments:
+    return ShownSegments(
         cutoff=str(made.cutoff),
         words=made.words[:500],
         total=len(made.segments),
         own=made.own,
         failed=len(made.failed),
     )
-    _change(services, made.pipeline, {"segments": told})
 
 
 def _change(services: Services, name: str, changed: dict[str, object]) -> None:

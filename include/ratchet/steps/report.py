@@ -57,8 +57,7 @@ def _index(ctx: Context, ledger: Sequence[LedgerEntry], known: Sequence[Night], 
     if broken:
         found = overview.Shown(name=ctx.pipeline.name, problem=broken)
     elif ctx.pipeline.spec.segments:
-        before = overview.indexed(ctx.services, ctx.pipeline.name)
-        found = found.model_copy(update={"segments": before.segments if before else None})
+        found = overview.with_segments(ctx.services, found)
     overview.keep(ctx.services, found)
 
 

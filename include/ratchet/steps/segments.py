@@ -7,11 +7,9 @@ taken from the night of all rows: what was pinned and validated, what the checks
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import numpy as np
-from pydantic import ValidationError
 
 from ratchet.domain import layout
 from ratchet.domain.ledger import champion_of
@@ -30,6 +28,7 @@ from ratchet.errors import RowsUnaccounted, UsageError
 from ratchet.steps import frames, overview
 from ratchet.steps.context import Context, silent
 from ratchet.steps.night import begin, go_on, run_key, tuned
+from ratchet.steps.overview import newest
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -214,15 +213,6 @@ def _champions(services: Services, pipeline: str, slugs: Sequence[str]) -> list[
 
     with ThreadPoolExecutor(_AT_ONCE) as pool:
         return list(pool.map(serving, slugs))
-
-
-def newest(services: Services, pipeline: str) -> SegmentsResult | None:
-    """Return what became of the segments in the newest night that was no dry run; None: there has been none."""
-    stored = sorted((s.uri for s in services.store.list(layout.segments(pipeline))), reverse=True)
-    for uri in (uri for uri in stored if not uri.endswith("-dry.json")):
-        with suppress(ValidationError):  # of another version
-            return SegmentsResult.model_validate_json(services.store.get(uri))
-    return None
 
 
 def standing_now(services: Services, found: SegmentsResult) -> SegmentsResult:

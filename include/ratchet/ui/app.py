@@ -21,7 +21,7 @@ from ratchet.errors import ActionRefused, ObjectNotFound, RatchetError, UsageErr
 from ratchet.spec import default_home, load_pipeline, pipeline_names
 from ratchet.steps.card import card
 from ratchet.steps.history import nights
-from ratchet.steps.segments import newest
+from ratchet.steps.overview import newest
 from ratchet.ui.data import look_at_data
 from ratchet.ui.overview import LATEST, PER_PAGE, look, newest_judged, overview
 

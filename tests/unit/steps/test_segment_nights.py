@@ -12,7 +12,7 @@ from small_world import FIRST, NIGHT, ROWS, SPEC, QuickTrainer, World
 
 from ratchet.domain.night import Night
 from ratchet.errors import RatchetError, SpecInvalid
-from ratchet.steps import frames, segments
+from ratchet.steps import frames, overview, segments
 from ratchet.steps.context import Context
 from ratchet.steps.prune import models_of, prunable
 
@@ -218,3 +218,15 @@ def test_prune_keeps_what_segments_need(world: World, tmp_path: Path) -> None:
     for key in [key for key in again.store.keys("nights/small/") if f"/{NIGHT}/" in key]:
         again.store.delete(key)  # as an earlier prune has
     assert not {kept.key for kept in prunable(again.services, pipeline).objects} & snapshots
+
+
+def test_the_overview_tells_of_the_segments_whichever_ends_first(world: World, tmp_path: Path) -> None:
+    """The line about the segments is there after their nights, and after the report of the night of all rows."""
+    again = world.copy(tmp_path)
+    for _ in range(2):
+        found = overview.indexed(again.services, "small")
+        assert found
+        assert found.segments
+        assert (found.segments.total, found.segments.own) == (3, 2)
+        again.store.delete("overview/small.json")
+        again.night(TOMORROW)
