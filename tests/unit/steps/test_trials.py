@@ -35,6 +35,7 @@ class Counting(QuickTrainer):
     """Remembers the days that each fit learnt from."""
 
     def __init__(self) -> None:
+        super().__init__()
         self.fits: list[tuple[date, date]] = []
 
     def fit(self, frame, days, plan, query):
