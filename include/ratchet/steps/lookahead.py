@@ -66,7 +66,7 @@ def look(ctx: Context) -> Audited:
     for day in days:
         for finding in _compared(ctx, day):
             found.setdefault(finding.subject, finding)
-    told = "; ".join(f"{d.now.num_rows} rows of {d.day}" for d in days)
+    told = "; ".join(f"{d.then.num_rows} rows of {d.day}" for d in days)
     words = f"features computed again from tables that end there: {told}"
     return Audited(findings=tuple(found.values()), words=(words,))
 

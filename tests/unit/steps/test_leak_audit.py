@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import yaml
-from small_world import DAYS, FIRST, NIGHT, ROWS, SPEC, SQL, World
+from small_world import DAYS, FIRST, NIGHT, ROWS, SPEC, SQL, World, partition
 
 from ratchet.domain.night import TuneResult
 from ratchet.errors import SpecInvalid
@@ -338,3 +338,22 @@ def test_a_feature_that_tells_the_label_holds_the_promotion_whatever_the_task(tm
     night = world.night(pipeline=with_sql(world, f"SELECT row_id, id % 10 AS q, place, {planted} AS planted FROM rows"))
     assert [(f.kind, f.action, f.subject) for f in night.findings] == [("leak", "hold", "planted")]
     assert (night.outcome, world.entries) == ("undecided", ())
+
+
+@pytest.mark.parametrize(
+    ("feature", "found"), [(LEAKS["an entity's next row"], ["planted"]), (HONEST["an entity's row before"], [])]
+)
+def test_rows_that_carry_their_dates_are_cut_by_them(tmp_path, feature, found):
+    """Where files hold several days, the tables end in the middle of a file."""
+    spec = yaml.safe_load(SPEC)
+    spec["source"]["partition"] = {"by": "column", "column": "on"}
+    world = World(tmp_path, yaml.safe_dump(spec))
+    for i in range(0, DAYS, 2):
+        pair = [FIRST + i * DAY, FIRST + (i + 1) * DAY]
+        parts = [pq.read_table(io.BytesIO(partition(day, who=PEOPLE, on=[day] * ROWS))) for day in pair]
+        out = io.BytesIO()
+        pq.write_table(pa.concat_tables(parts), out)
+        world.store.put(f"s3://lake/rows/{i}.parquet", out.getvalue())
+    night = world.night(pipeline=with_sql(world, LATER.format(feature)))
+    assert [f.subject for f in night.findings] == found
+    assert night.train.audited[0].count(f"{ROWS} rows of ") == 1
