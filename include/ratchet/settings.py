@@ -32,6 +32,7 @@ class Settings(Record):
     signing_key_password: SecretStr | None = None
     trusted_keys: Path | None = None  # public keys whose signatures count: a file or a folder
     alert_url: SecretStr | None = None  # where alerts are posted; such addresses are secrets
+    dask: str | None = None  # address of the scheduler where specs of engine dask are fitted
     memory_gib: float = 4.0  # that a night may take; what does not fit is put aside on disk
 
 
@@ -41,7 +42,7 @@ def settings(environment: Mapping[str, str] | None = None) -> Settings:
     Args:
         environment: by default the process's own; ``RATCHET_S3_ENDPOINT``, ``RATCHET_BUCKET``, ``MLFLOW_TRACKING_URI``,
             ``RATCHET_CACHE``, ``RATCHET_CACHE_GIB``, ``RATCHET_MEMORY_GIB``, ``RATCHET_S3_ETAGS``, ``RATCHET_SIGNING_KEY`` (with
-            ``RATCHET_SIGNING_KEY_PASSWORD``), ``RATCHET_TRUSTED_KEYS`` and ``RATCHET_ALERT_URL`` are read.
+            ``RATCHET_SIGNING_KEY_PASSWORD``), ``RATCHET_TRUSTED_KEYS``, ``RATCHET_ALERT_URL`` and ``RATCHET_DASK`` are read.
 
     Raises:
         SettingsInvalid: an address is none, or the memory no number.
@@ -70,6 +71,7 @@ def settings(environment: Mapping[str, str] | None = None) -> Settings:
         signing_key_password=SecretStr(password) if password else None,
         trusted_keys=_path(env.get("RATCHET_TRUSTED_KEYS")),
         alert_url=SecretStr(alerts) if alerts else None,
+        dask=_scheduler(env.get("RATCHET_DASK")),
         memory_gib=_memory(env.get("RATCHET_MEMORY_GIB") or "4"),
     )
 
@@ -82,6 +84,19 @@ def _memory(given: str) -> float:
     if not _LEAST_GIB <= gib < inf:
         raise SettingsInvalid("RATCHET_MEMORY_GIB", given, f"GiB of memory that a night may take, {_LEAST_GIB} or more")
     return gib
+
+
+def _scheduler(given: str | None) -> str | None:
+    if not given:
+        return None
+    parts = urlsplit(given)
+    try:
+        known = parts.scheme in {"tcp", "tls"} and bool(parts.hostname) and parts.port is not None
+    except ValueError:  # the port is no number
+        known = False
+    if not known:
+        raise SettingsInvalid("RATCHET_DASK", given, "the address of a Dask scheduler, such as tcp://10.0.0.5:8786")
+    return given
 
 
 def _path(given: str | None) -> Path | None:

@@ -358,6 +358,8 @@ class PipelineSpec(Record):
             raise ValueError(
                 "training.monotone: of a multiclass task a feature can raise no class without lowering others; a binary task can be held to it"
             )
+        if training.engine == "dask" and task == "ranking" and training.half_life_days is not None:
+            raise ValueError("training.half_life_days: XGBoost weighs no lists on Dask; engine: local does")
         return self
 
     @model_validator(mode="after")

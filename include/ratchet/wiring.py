@@ -6,16 +6,16 @@ import dataclasses
 from typing import TYPE_CHECKING
 
 from ratchet.adapters.alerts import Webhook
+from ratchet.adapters.dask_xgb import EngineTrainer
 from ratchet.adapters.duck import DuckEngine
 from ratchet.adapters.gx import GxValidator
 from ratchet.adapters.ledger import ObjectLedger
 from ratchet.adapters.mlflow import MlflowRegistry
-from ratchet.adapters.report import HtmlReporter
 from ratchet.adapters.optuna_tuner import OptunaTuner
+from ratchet.adapters.report import HtmlReporter
 from ratchet.adapters.s3 import S3Store
 from ratchet.adapters.sandbox import FolderRegistry, FolderStore, KeptFits
 from ratchet.adapters.signing import signer, trusted_keys
-from ratchet.adapters.xgb import XgbTrainer
 from ratchet.domain import layout
 from ratchet.errors import SettingsInvalid
 from ratchet.settings import Settings, settings
@@ -45,7 +45,7 @@ def services(given: Settings | None = None) -> Services:
         store=store,
         engine=DuckEngine(found.cache, memory_limit=queries),
         validator=GxValidator(spill=found.cache / "spill", memory_limit=queries),
-        trainer=XgbTrainer(found.cache, found.memory_gib * _MATRICES),
+        trainer=EngineTrainer(found.dask, cache=found.cache, memory_gib=found.memory_gib * _MATRICES),
         registry=MlflowRegistry(found.tracking_uri, found.cache),
         ledger=ledger(store, found),
         reporter=HtmlReporter(),

@@ -23,12 +23,14 @@ GATES = {
     "binary": {"kind": "bound", "metric": "auc", "at_least": 0.6},
     "multiclass": {"kind": "bound", "metric": "log_loss", "at_most": 2.0},
     "regression": {"kind": "bound", "metric": "rmse", "at_most": 2.0},
+    "ranking": {"kind": "bound", "metric": "ndcg", "at_least": 0.1},
 }
 
 
 def spec(training: str, task: str = "binary"):
     """Read a spec with this training section, as YAML."""
-    given: dict[str, Any] = {**SPEC, "target": {"task": task, "sql": "y"}, "gates": [GATES[task]]}
+    listed = {"group": "list"} if task == "ranking" else {}
+    given: dict[str, Any] = {**SPEC, "target": {"task": task, "sql": "y", **listed}, "gates": [GATES[task]]}
     return parse_spec(yaml.safe_dump({**given, "training": yaml.safe_load(training)}), "demo.yaml")
 
 
@@ -87,3 +89,11 @@ def test_a_recipe_holds_what_decides_the_bytes_of_a_model(training, same):
     """Threads and memory do not, so that a model fitted on another machine is the same recipe's."""
     one, other = (Pipeline(spec=spec(words), suite={}, sql="") for words in ("{}", training))
     assert (one.recipe == other.recipe) is same
+
+
+def test_lists_are_weighed_on_one_machine_only():
+    """XGBoost has no weights of lists on Dask, so a spec cannot ask for them."""
+    with pytest.raises(SpecInvalid, match="half_life_days: XGBoost weighs no lists on Dask"):
+        spec("{engine: dask, half_life_days: 30.0}", "ranking")
+    assert spec("{half_life_days: 30.0}", "ranking").training.half_life_days == 30.0
+    assert spec("{engine: dask, half_life_days: 30.0}").training.engine == "dask"

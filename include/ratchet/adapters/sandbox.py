@@ -270,6 +270,7 @@ class _Rest(Record):
     curves: dict[str, tuple[float, ...]]
     importance: dict[str, float]
     rows: int
+    made_on: dict[str, str] = {}
 
 
 class KeptFits:
@@ -311,7 +312,8 @@ class KeptFits:
             made = fit()
             self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
             aside = Path(tempfile.mkdtemp(dir=self._folder, prefix=".new-"))
-            rest = _Rest(curves=dict(made.curves), importance=dict(made.importance), rows=made.rows)
+            told = {"curves": dict(made.curves), "importance": dict(made.importance), "made_on": dict(made.made_on)}
+            rest = _Rest(rows=made.rows, **told)
             for name, data in {**made.files.files, "fit.json": rest.model_dump_json().encode()}.items():
                 (aside / name).write_bytes(data)
             try:

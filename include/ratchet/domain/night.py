@@ -161,6 +161,7 @@ class TrainResult(Record):
     evaluated: str = ""  # digest of the fit that is evaluated, where another one serves: one on the hold-out's days too
     refitted: int = 0  # rows that that one has learnt from
     threads: int = 0  # of the fit; 0 in records of nights that did not say
+    made_on: dict[str, str] = {}  # where not in the night's own process: what of the engine decides bytes
 
     @property
     def judged(self) -> tuple[str, ModelName]:

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from ratchet.domain.models import ModelFiles, ModelVersion
+    from ratchet.ports import Fit
     from ratchet.steps.context import Services
 
 
@@ -71,7 +72,8 @@ def reproduce(services: Services, name: str, number: int, say: Callable[[str], N
     _, files = services.registry.download(version.mlflow_run_id, version.artifact_digest)
     ctx = Context(pipeline=pipeline, night=night, services=services, say=say)
     frame = frames.feature_frame(ctx, pipeline.sql)
-    built = refitted(ctx, frame, ctx.windows, fitted(ctx, frame, ctx.windows)).files
+    made = refitted(ctx, frame, ctx.windows, fitted(ctx, frame, ctx.windows))
+    built = made.files
     return Reproduced(
         pipeline=name,
         version=number,
@@ -79,7 +81,7 @@ def reproduce(services: Services, name: str, number: int, say: Callable[[str], N
         recorded=version.artifact_digest,
         built=built.digest,
         files=_same(files, built),
-        ingredients=tuple(_ingredients(night)),
+        ingredients=(*_ingredients(night), *_engine(night, made)),
     )
 
 
@@ -115,6 +117,13 @@ def _ingredients(night: Night) -> Iterator[Ingredient]:
     installed = provenance.libraries()
     for library, was in then.libraries.items():
         yield Ingredient(name=library, then=was, now=installed.get(library, "not installed"))
+
+
+def _engine(night: Night, made: Fit) -> Iterator[Ingredient]:
+    """Compare the clusters, where the fit was made on one: sums are rounded by how many workers share the rows."""
+    then = night.train.made_on if night.train else {}
+    for name in sorted({*then, *made.made_on}):
+        yield Ingredient(name=f"fit: {name}", then=then.get(name, "not said"), now=made.made_on.get(name, "not said"))
 
 
 def _commit(made_by: MadeBy) -> str:

@@ -138,6 +138,7 @@ def _train(ctx: Context) -> TrainResult:
         findings=findings,
         audited=tuple(words for audit in audits for words in audit.words),
         threads=plan_of(ctx).threads,
+        made_on=dict(served.made_on),
     )
 
 
@@ -200,6 +201,7 @@ def _log(ctx: Context, frame: FeatureFrame, fit: Fit, served: Fit) -> str:
             "early_stopping_rounds": str(plan.early_stopping_rounds),
             "seed": str(plan.seed),
             "threads": str(plan.threads),
+            **{f"made_on.{k}": v for k, v in served.made_on.items()},
             "task": plan.task,
             "window": str(ctx.windows.whole),
         },

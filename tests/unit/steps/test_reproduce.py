@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from datetime import timedelta
 
 import pytest
@@ -42,6 +43,16 @@ def test_what_differs_is_named(reigning):
     (other,) = reproduce(reigning.services, "small", 1).differing
     assert other.name == "xgboost"
     assert other.then == f"0.{other.now}"
+
+
+def test_another_cluster_is_named(reigning):
+    """A version that was made on a cluster says on which, where it is built again on another or on none."""
+    (key,) = [k for k in reigning.store.keys(layout.nights("small")) if "dry" not in k]
+    record = json.loads(reigning.store.get(key))
+    record["train"]["made_on"] = {"workers": "3"}
+    reigning.store.put(key, json.dumps(record).encode())
+    (other,) = reproduce(reigning.services, "small", 1).differing
+    assert (other.name, other.then, other.now) == ("fit: workers", "3", "not said")
 
 
 @pytest.mark.parametrize(
