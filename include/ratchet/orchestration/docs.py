@@ -43,6 +43,12 @@ READING = """\
 """
 
 
+SEGMENTS = """
+With segments: `segments` lists them when the gate has spoken, `segment` is a task for each (*Mapped Tasks* names them), and `segments_end` says who serves
+each. A red `segment` blocks no other; `segments_end` and the run are red then, although the model of all rows may have been promoted.
+"""
+
+
 def dag_doc(spec: PipelineSpec) -> str:
     """Return the DAG's description in Markdown."""
     window, who = spec.window, f"{spec.owner.name} <{spec.owner.email}>" if spec.owner.email else spec.owner.name
@@ -63,7 +69,7 @@ All of these must pass before the challenger becomes champion. {approval}
 
 {gates}
 
-{READING}
+{READING}{SEGMENTS if spec.segments else ""}
 [Nights, champions and reports](/ratchet/) · [roll back](/dags/rollback) · [freeze](/dags/freeze) · [thaw](/dags/thaw)
 """
 

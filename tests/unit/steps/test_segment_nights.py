@@ -15,6 +15,8 @@ from ratchet.errors import RatchetError, SpecInvalid
 from ratchet.steps import frames, overview, segments
 from ratchet.steps.context import Context
 from ratchet.steps.prune import models_of, prunable
+from ratchet.steps.reproduce import reproduce
+from ratchet.steps.rollback import roll_back
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -230,3 +232,26 @@ def test_the_overview_tells_of_the_segments_whichever_ends_first(world: World, t
         assert (found.segments.total, found.segments.own) == (3, 2)
         again.store.delete("overview/small.json")
         again.night(TOMORROW)
+
+
+def test_a_segments_version_is_built_again_on_another_machine(world: World, tmp_path: Path) -> None:
+    """From the pipeline's snapshot, the segment's rows and its recipe come the same bytes."""
+    again = world.copy(tmp_path)
+    again.caches = tmp_path
+    made = reproduce(again.machine("with-an-empty-cache"), "small--north", 1)
+    assert made.identical
+    assert made.differing == ()
+
+
+def test_a_segment_is_rolled_back_by_its_name(world: World, tmp_path: Path) -> None:
+    """The segment's ledger has the entry, and neither the pipeline's nor another segment's has."""
+    again = world.copy(tmp_path)
+    both(again, TOMORROW)
+    own = again.pipeline().of_segment("north")
+    entries = again.services.ledger.entries("small--north")
+    before = {key: data for key, data in again.store.contents("ledger/").items() if "small--north" not in key}
+    assert [entry.champion.version for entry in entries if entry.champion] == [1, 2]
+    roll_back(again.services, own, to=None, actor="olga", reason="it was better before")
+    last = again.services.ledger.entries("small--north")[-1]
+    assert (last.action, last.champion and last.champion.version) == ("rollback", 1)
+    assert {k: d for k, d in again.store.contents("ledger/").items() if "small--north" not in k} == before
