@@ -448,7 +448,7 @@ def _described(run_id: str, name: ModelName) -> dict[str, bytes]:
     from mlflow.pyfunc import add_to_model
 
     needs = [f"{name}=={installed(name)}" for name in _SCORING_NEEDS]
-    model = Model(artifact_path="model", run_id=run_id)
+    model = Model(artifact_path=name, run_id=run_id)
     add_to_model(model, loader_module="ratchet.adapters.pyfunc", data="data", python_env="python_env.yaml")
     python_env = {
         "python": platform.python_version(),

@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from ratchet.domain.night import TrialTold
 from ratchet.domain.records import Record
+from ratchet.domain.training_rules import Choices
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from ratchet.domain.drifted import DriftResult
-    from ratchet.domain.training_rules import Choices, Range, Tuning
+    from ratchet.domain.training_rules import Range, Tuning
 
 _FIRST_LOOK = 20  # rounds before a trial may be given up
 _EVERY = 10  # rounds from one look to the next
@@ -230,9 +231,8 @@ def inside(space: Mapping[str, Range | Choices], params: Mapping[str, Any]) -> d
     point: dict[str, Any] = {}
     for name, values in space.items():
         value = params.get(name, _BY_DEFAULT.get(name))
-        choices = getattr(values, "choices", None)
-        if choices is not None:
-            if value not in choices:
+        if isinstance(values, Choices):
+            if value not in values.choices:
                 return None
         elif isinstance(value, bool) or not isinstance(value, int | float) or not values.low <= value <= values.high:
             return None
