@@ -86,7 +86,8 @@ def main() -> None:
             found = services()
             for number in range(args.nights):
                 bad |= night(found, home, LAST + timedelta(days=number), args)
-    sys.exit(bad)
+    sys.stdout.flush()
+    os._exit(int(bad))  # as `ratchet.cli.entry` ends, for the same reason
 
 
 def land(args: argparse.Namespace) -> None:
