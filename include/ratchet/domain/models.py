@@ -59,8 +59,13 @@ class ModelFiles(Record):
         return {
             "booster.ubj": self.booster,
             "features.sql": self.features.encode(),
-            "schema.json": self.schema_.model_dump_json(indent=1).encode(),
+            "schema.json": self.schema_.model_dump_json(indent=1, exclude=self._unsaid).encode(),
         }
+
+    @property
+    def _unsaid(self) -> set[str]:
+        """What other tasks have no use for: their files stay as they were before there was such a field, byte for byte."""
+        return {name for name in ("quantiles", "group") if not getattr(self.schema_, name)}
 
     @property
     def digest(self) -> str:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from ratchet import provenance
 from ratchet.domain import layout
 from ratchet.domain.night import MadeBy, Night
-from ratchet.domain.records import Record, sha256
+from ratchet.domain.records import Record
 from ratchet.errors import ActionRefused, ObjectNotFound
 from ratchet.spec import Pipeline
 from ratchet.steps import frames, history
@@ -16,6 +16,7 @@ from ratchet.steps.train import fitted, refitted
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from pathlib import Path
 
     from ratchet.domain.models import ModelFiles, ModelVersion
     from ratchet.ports import Fit
@@ -69,7 +70,7 @@ def reproduce(services: Services, name: str, number: int, say: Callable[[str], N
     if version is None:
         raise ActionRefused("reproduction", name, f"the registry has no version {number}")
     night, pipeline = _night(services, name, version), _recipe(services, name, version)
-    _, files = services.registry.download(version.mlflow_run_id, version.artifact_digest)
+    folder, _ = services.registry.download(version.mlflow_run_id, version.artifact_digest)
     ctx = Context(pipeline=pipeline, night=night, services=services, say=say)
     frame = frames.feature_frame(ctx, pipeline.sql)
     made = refitted(ctx, frame, ctx.windows, fitted(ctx, frame, ctx.windows))
@@ -80,7 +81,7 @@ def reproduce(services: Services, name: str, number: int, say: Callable[[str], N
         cutoff=str(version.cutoff),
         recorded=version.artifact_digest,
         built=built.digest,
-        files=_same(files, built),
+        files=_same(folder, built),
         ingredients=(*_ingredients(night), *_engine(night, made)),
     )
 
@@ -101,9 +102,9 @@ def _recipe(services: Services, name: str, version: ModelVersion) -> Pipeline:
         raise ActionRefused("reproduction", name, why) from exc
 
 
-def _same(recorded: ModelFiles, built: ModelFiles) -> dict[str, bool]:
-    now = {name: sha256(data) for name, data in built.files.items()}
-    return {name: sha256(data) == now[name] for name, data in recorded.files.items()}
+def _same(recorded: Path, built: ModelFiles) -> dict[str, bool]:
+    """Compare with the files as they are stored: read and written anew, they might come out as this code writes them."""
+    return {name: (recorded / name).read_bytes() == data for name, data in built.files.items()}
 
 
 def _ingredients(night: Night) -> Iterator[Ingredient]:

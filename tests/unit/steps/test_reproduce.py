@@ -9,6 +9,7 @@ import pytest
 from small_world import NIGHT
 
 from ratchet.domain import layout
+from ratchet.domain.models import ModelSchema
 from ratchet.errors import ActionRefused, ArtifactTampered, DataRejected
 from ratchet.steps.reproduce import reproduce
 
@@ -33,6 +34,21 @@ def test_a_changed_spec_does_not_matter(reigning):
     reigning.land(NEXT)
     reigning.night(NEXT, pipeline=reigning.pipeline(training__params__eta=0.01))
     assert reproduce(reigning.machine("elsewhere"), "small", 1).identical
+
+
+def test_a_file_of_another_form_is_named(reigning, monkeypatch):
+    """Where this code writes a file otherwise, that file is named, though what it says is the same."""
+    said = ModelSchema.model_dump_json
+    monkeypatch.setattr(ModelSchema, "model_dump_json", lambda self, **how: said(self, **{**how, "indent": 2}))
+    found = reproduce(reigning.services, "small", 1)
+    assert not found.identical
+    assert found.files == {"booster.ubj": True, "features.sql": True, "schema.json": False}
+
+
+def test_a_schema_says_what_its_task_needs(reigning):
+    """A field that came with other tasks is not written, so that versions from before it are built again byte for byte."""
+    (run,) = (run for run in reigning.registry.runs.values() if run.model)
+    assert {"quantiles", "group"}.isdisjoint(json.loads(run.model["schema.json"]))
 
 
 def test_what_differs_is_named(reigning):
