@@ -167,10 +167,11 @@ def standing(segment: Segment, night: SegmentNight | None, before: int | None) -
     if night is None:
         lost = "ended without a word (killed, timed out or marked by hand); see its log"
         return SegmentStanding(**facts, champion=before, why="" if before else lost, outcome="failed", reason=lost)
-    why = "" if night.champion else f"no model of its own has passed its gates yet: {night.outcome} tonight"
+    serves = night.champion or before
+    why = "" if serves else f"no model of its own has passed its gates yet: {night.outcome} tonight"
     return SegmentStanding(
         **facts,
-        champion=night.champion,
+        champion=serves,
         why=why,
         outcome=night.outcome,
         reason=night.reason,

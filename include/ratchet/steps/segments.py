@@ -181,7 +181,8 @@ def conclude(ctx: Context, planned: SegmentPlan, nights: Sequence[SegmentNight])
     night, services, name = ctx.night, ctx.services, ctx.pipeline.name
     assert night.run_key
     told = {made.slug: made for made in nights}
-    silent_ones = [segment.slug for segment in planned.segments if segment.slug not in told]
+    # A night that ended before the league has scored does not know who serves.
+    silent_ones = [s.slug for s in planned.segments if s.slug not in told or told[s.slug].champion is None]
     before = dict(zip(silent_ones, _champions(services, name, silent_ones), strict=True))
     serving = champion_of(services.ledger.entries(name))
     made = SegmentsResult(

@@ -57,6 +57,16 @@ class Broken(QuickTrainer):
         return super().fit(frame, *rest)
 
 
+class Unread(QuickTrainer):
+    """A trainer that the machine fails when it scores the rows of one place."""
+
+    def predict(self, files: Any, table: Any) -> Any:
+        """See ``ports.Trainer.predict``."""
+        if set(table["place"].to_pylist()) == {"north"}:
+            raise OSError("no memory is left")
+        return super().predict(files, table)
+
+
 def both(
     world: World, cutoff: date = NIGHT, services: Services | None = None, **asked: Any
 ) -> tuple[Night, SegmentsResult, BaseException | None]:
@@ -143,6 +153,16 @@ def test_one_failing_segment_blocks_no_other(world: World, tmp_path: Path) -> No
     assert (north.value, north.champion, north.outcome) == ("north", 1, "failed")
     assert "no north today" in found.words
     assert {s.value: s.version for s in found.segments}["South Side"] == 2
+
+
+def test_a_night_that_breaks_before_it_knows_who_serves_takes_nobody_s_champion(world: World, tmp_path: Path) -> None:
+    """Where already the league cannot score, the segment's own champion still serves, and the record says so."""
+    again = world.copy(tmp_path)
+    _, found, error = both(again, TOMORROW, again.machine("cache", Unread()))
+    assert isinstance(error, OSError)
+    (north,) = found.failed
+    assert (north.value, north.champion, north.serves, north.why) == ("north", 1, "own", "")
+    assert found.own == 2
 
 
 def test_run_again_it_finds_the_same(world: World, tmp_path: Path) -> None:
