@@ -211,7 +211,7 @@ class Cluster:
 
 
 _TRACKER = """
-import json, sys
+import json, os, sys, threading, time
 from xgboost.tracker import RabitTracker
 
 workers, addresses, seconds = json.loads(sys.argv[1])
@@ -224,7 +224,12 @@ for i, address in enumerate(addresses):
         if i + 1 == len(addresses):
             raise
 print(json.dumps(tracker.worker_args()), flush=True)
-tracker.wait_for()
+waiting = threading.Thread(target=tracker.wait_for, daemon=True)
+waiting.start()
+parent = os.getppid()
+while waiting.is_alive() and os.getppid() == parent:  # it does not outlive the scheduler
+    time.sleep(0.2)
+os._exit(0)
 """
 
 
@@ -241,11 +246,15 @@ async def _client(address: str, patience: float) -> Any:
             if function.__module__ != "xgboost.dask":
                 return super().run_on_scheduler(function, *given, **named)
             workers, there, _, seconds = given
-            program, asked = _TRACKER, json.dumps([workers, [None, there], seconds or 0])
+            me, program, asked = self.id, _TRACKER, json.dumps([workers, [None, there], seconds or 0])
 
-            async def start(dask_scheduler: Any = None) -> Any:  # noqa: ARG001  nested, so that it travels by value
+            async def start(dask_scheduler: Any = None) -> Any:  # nested, so that it travels by value
                 # Popen, because asyncio kills a process of which it is given no handle any more
                 started = subprocess.Popen([sys.executable, "-c", program, asked], stdout=subprocess.PIPE)  # noqa: ASYNC220, S603  our own words, started at once
+                mine = vars(dask_scheduler).setdefault("ratchet_trackers", {})
+                for over in [client for client in mine if client == me or client not in dask_scheduler.clients]:
+                    mine.pop(over).kill()  # of a fit that has ended, and not well
+                mine[me] = started
                 assert started.stdout
                 told = await asyncio.to_thread(started.stdout.readline)
                 if not told:
