@@ -55,6 +55,4 @@ def _tell(found: Reproduced) -> None:
     for ingredient in found.differing:
         say(f"  [yellow]{plain(ingredient.name)}[/yellow]: then {plain(ingredient.then)}, now {plain(ingredient.now)}")
     if not found.identical and not found.differing:
-        say(
-            "  No ingredient on record differs. Was the night made by a newer kind of processor, or with other threads?"
-        )
+        say("  No ingredient on record differs. Was the night made by another kind of processor?")

@@ -246,7 +246,7 @@ class _Search:
         assert self.ctx.services.tuner
         study = self.ctx.services.tuner.study(self.tuning.space, int(self.study[:8], 16), self.tuning.trials)
         there, starts = self._recorded(), self.starts
-        size = 1 if prepared.on_disk else self.tuning.parallel
+        size = self.tuning.parallel
         spent, begun = max((trial.elapsed for trial in there.values()), default=0.0), time.monotonic()
         while (first := len(self.trials)) < self.tuning.trials:
             elapsed = spent + time.monotonic() - begun
@@ -276,14 +276,16 @@ class _Search:
         scored: pa.Table,
         since: float,
     ) -> list[SearchTrial]:
-        """Run what is not recorded of a batch at once, and record each when it ends."""
+        """Run what is not recorded of a batch at once, and record each when it ends.
+
+        Matrices on disk are read by one trial at a time; what is asked for, and so what is found, stays the same.
+        """
         done = {asked.number: there[asked.number] for asked in batch if asked.number in there}
         missing = [asked for asked in batch if asked.number not in done]
-        threads = max(
-            plan_of(self.ctx).threads // max(len(batch), 1), 1
-        )  # of the whole batch, also where some is recorded
+        at_once = 1 if prepared.on_disk else len(batch)  # also where some of it is recorded
+        threads = max(plan_of(self.ctx).threads // at_once, 1)
         self._stopping.clear()
-        with ThreadPoolExecutor(max(len(missing), 1), thread_name_prefix="trial") as pool:
+        with ThreadPoolExecutor(at_once, thread_name_prefix="trial") as pool:
             running = [pool.submit(self._try, asked, prepared, scored, threads) for asked in missing]
             try:
                 for future in as_completed(running):
