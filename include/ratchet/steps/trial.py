@@ -304,7 +304,7 @@ def _trial_days(
         first, last = newest - timedelta(days=max(back, 1) - 1), newest
         if earlier:
             first = max(judged_through + DAY, reach)
-    met = _met(ctx)
+    met = _met(ctx, theirs)
     arms = _Arms(ctx, theirs, held_at=first - 2 * DAY if lane == "refresh" else None)
     labelled = set(frames.feature_frame(ctx, ctx.pipeline.sql).table["dt"].unique().to_pylist())
     done = {d.day: d for d in there}
@@ -323,10 +323,16 @@ def _trial_days(
     return tuple(done[day] for day in sorted(done) if day <= newest), ""
 
 
-def _met(ctx: Context) -> date:
-    """Return the newest day by which tonight's parameters were chosen: days up to it speak for them anyhow, and prove nothing."""
-    tuned = ctx.night.tune
-    return tuned.seen_through if tuned and tuned.source == "search" and tuned.seen_through else date.min
+def _met(ctx: Context, theirs: Pipeline) -> date:
+    """Return the newest day by which tonight's parameters were chosen over the champion's: days up to it speak for them anyhow.
+
+    Where both are the same, the days speak for both alike. A segment's champion may have others than that of all rows.
+    """
+    tuned, tuning = ctx.night.tune, ctx.pipeline.spec.training.tuning
+    if tuned is None or tuning is None or tuned.seen_through is None:
+        return date.min
+    mine, others = ({k: p.get(k) for k in tuning.space} for p in (tuned.params, theirs.spec.training.params))
+    return tuned.seen_through if mine != others else date.min
 
 
 def _recorded(ctx: Context, lane: Lane) -> tuple[list[TrialDay], bool]:

@@ -26,7 +26,7 @@ from ratchet.domain.night import STEPS, NightRequest
 from ratchet.domain.tuning import Found, SearchTrial
 from ratchet.errors import SpecInvalid
 from ratchet.spec import Pipeline
-from ratchet.steps import frames
+from ratchet.steps import frames, segments
 from ratchet.steps.context import Context
 from ratchet.steps.night import begin
 from ratchet.steps.reproduce import reproduce
@@ -377,10 +377,30 @@ def test_evidence_is_not_taken_from_days_that_chose(world):
         {"kind": "bound", "metric": "auc", "at_least": 0.2, "min_rows": 50},
         {"kind": "evidence", "loss": "log_loss", "backfill_days": 6},
     )
-    world.night(pipeline=world.pipeline(training__params={"max_depth": 2, "eta": 0.1}))
-    night = world.night(NIGHT + DAY, pipeline=pipeline(world, trials=12))
+    late = NIGHT + 6 * DAY
+    world.night(late, pipeline=world.pipeline(training__params={"max_depth": 2, "eta": 0.1}, window__days=14))
+    asked = {"training__tuning": {**TUNING, "trials": 12}, "training__params": {"max_depth": 1}, "window__days": 14}
+    night = world.night(late + DAY, pipeline=world.pipeline(**asked))
     assert night.evaluate.case.trial.lane == "recipe"
     days = [key.rpartition("/")[2].removesuffix(".json") for key in world.store.keys("trials/")]
+    assert days
+    assert min(days) > str(night.tune.seen_through)
+
+
+def test_nor_by_a_segment_whose_champion_has_others(world):
+    """Where all rows' champion has found parameters already, and a segment's has not, that they were chosen by some days still counts."""
+    world.gated(
+        {"kind": "bound", "metric": "auc", "at_least": 0.1, "min_rows": 10},
+        {"kind": "evidence", "loss": "log_loss", "backfill_days": 6},
+    )
+    parts, late = {"segments": {"by": "place", "min_rows": 20}, "window__days": 14}, NIGHT + 6 * DAY
+    plain = world.pipeline(training__params={"max_depth": 2, "eta": 0.1}, **parts)
+    segments.run_all(world.night(late, pipeline=plain), plain, world.services)
+    tuned = world.pipeline(training__tuning={**TUNING, "trials": 12}, training__params={"max_depth": 1}, **parts)
+    night = world.night(late + DAY, pipeline=tuned)
+    served = night.model_copy(update={"tune": night.tune.model_copy(update={"source": "champion"})})
+    segments.run_all(served, tuned, world.services)
+    days = [key.rpartition("/")[2].removesuffix(".json") for key in world.store.keys("trials/small--north/")]
     assert days
     assert min(days) > str(night.tune.seen_through)
 
