@@ -39,7 +39,6 @@ _DECIDE_NOTHING = frozenset(
         "domain/cards.py",
         "domain/day_sums.py",
         "domain/explanations.py",
-        "domain/intervals.py",
         "adapters/xgb_shap.py",
         *(f"adapters/{name}.py" for name in ("alerts", "ledger", "mlflow", "s3", "sandbox", "signing")),
         *(f"adapters/report/{name}.py" for name in ("comparison", "figures", "figures_lists", "figures_values")),

@@ -37,6 +37,13 @@ def test_code_that_decides_nothing_is_not_in_the_digest(package, name):
     assert provenance.digest_of(package) == before
 
 
+def test_what_the_gated_metrics_are_made_with_decides(package):
+    """The spec's own metrics are computed beside their intervals, over the same weights: a gate may bound them."""
+    before = provenance.digest_of(package)
+    (package / "domain" / "intervals.py").write_text("")
+    assert provenance.digest_of(package) != before
+
+
 def test_a_new_module_decides_until_somebody_says_that_it_does_not(package):
     """The list names what may be left out, so that what nobody thought of is in."""
     before = provenance.digest_of(package)
