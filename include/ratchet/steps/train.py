@@ -46,21 +46,28 @@ def train(ctx: Context) -> TrainResult:
     return made
 
 
-def fitted(ctx: Context, frame: FeatureFrame, days: Windows) -> Fit:
+def fitted(ctx: Context, frame: FeatureFrame, days: Windows, least: int | None = None) -> Fit:
     """Fit the recipe on some days of a frame, with the refusals of every night.
+
+    Args:
+        ctx: whose recipe.
+        frame: its features.
+        days: to fit on and to watch.
+        least: rows to fit on; by default as many as the spec asks for.
 
     Raises:
         NightSkipped: ``too_few_rows``.
         DataRejected: ``one_class``, ``empty``, ``non_finite``.
     """
     rows = frame.count(days.fit)
-    if rows < ctx.pipeline.min_rows:
+    least = ctx.pipeline.min_rows if least is None else least
+    if rows < least:
         without = (
             f"; of {frame.landed} rows in the window {frame.unlabelled} have no label: target.sql is NULL for them"
         )
         raise NightSkipped(
             "too_few_rows",
-            f"{rows} labelled rows in {days.fit}, {'segments' if ctx.pipeline.segment else 'window'}.min_rows is {ctx.pipeline.min_rows}"
+            f"{rows} labelled rows in {days.fit}, {'segments' if ctx.pipeline.segment else 'window'}.min_rows is {least}"
             f"{without if frame.unlabelled else ''}",
         )
     ctx.say(f"fitting on {rows} rows of {days.fit}, watching {days.stop}")

@@ -263,6 +263,19 @@ def test_a_segments_version_is_built_again_on_another_machine(world: World, tmp_
     assert made.differing == ()
 
 
+def test_a_version_of_fewer_rows_than_were_once_asked_for_is_built_again(tmp_path: Path) -> None:
+    """The bound on a segment's rows may be lowered: what it then makes is of the same recipe, and comes out again."""
+    fresh = landed(World(tmp_path, SEGMENTED), TOMORROW)
+    for asked, cutoff in ((110, NIGHT), (40, TOMORROW)):
+        fresh.spec = yaml.safe_dump({**yaml.safe_load(SPEC), "segments": {"by": "place", "min_rows": asked}})
+        for day in (FIRST + timedelta(days=i) for i in range(2, 4) if cutoff == TOMORROW):
+            fresh.land(day, **_columns(np.random.default_rng(1), day, ROWS))  # fewer than there were
+        both(fresh, cutoff, repin=cutoff == TOMORROW)
+    versions = fresh.registry.versions("small--north")
+    assert len({version.recipe_spec for version in versions}) == 1
+    assert [reproduce(fresh.services, "small--north", v.version).identical for v in versions] == [True, True]
+
+
 def test_a_segment_is_rolled_back_by_its_name(world: World, tmp_path: Path) -> None:
     """The segment's ledger has the entry, and neither the pipeline's nor another segment's has."""
     again = world.copy(tmp_path)
