@@ -135,8 +135,9 @@ class EndSegments(_OfSegments):
         from ratchet.steps.segments import conclude  # noqa: PLC0415
 
         ti = context["ti"]
+        states = ti.get_task_states(dag_id=ti.dag_id, run_ids=[ti.run_id]).get(ti.run_id, {})
         planned = ti.xcom_pull(task_ids=LIST, key=PLAN)
-        if planned is None:
+        if planned is None or states.get(LIST) != "success":  # what an earlier attempt has listed lies there still
             raise AirflowSkipException("the segments of this night were not listed")
         night, pipeline = self.night(context)
         nights = _flat(ti.xcom_pull(task_ids=EACH, key=NIGHTS))

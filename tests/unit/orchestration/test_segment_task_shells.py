@@ -85,9 +85,11 @@ def run(world, context, monkeypatch):
 
     def one(given, ti, task, name, wrong):
         ti.task_id = name
+        ti.states[name] = "success"
         try:
             return task.execute(given)
         except (AirflowFailException, AirflowSkipException) as exc:
+            ti.states[name] = "skipped" if isinstance(exc, AirflowSkipException) else "failed"
             wrong.setdefault(name, []).append(f"{type(exc).__name__}: {exc}")
             return []
 
@@ -142,6 +144,19 @@ def test_no_verdict_no_segment(run):
     done = run(judged=False)
     assert all(words[0].startswith("AirflowSkipException") for words in done.wrong.values())
     assert done.told == ""
+
+
+def test_what_an_earlier_attempt_has_listed_is_not_told_again(run, world, context, monkeypatch):
+    """Where a cleared run fails before its segments are listed, nothing is said of them, although the old list still lies there."""
+    from airflow.sdk.exceptions import AirflowSkipException
+
+    from ratchet.orchestration import segments
+
+    ti = run().ti
+    ti.states["segments"] = "upstream_failed"
+    monkeypatch.setattr(segments, "connected", lambda: world.services)
+    with pytest.raises(AirflowSkipException, match="were not listed"):
+        segments.EndSegments(task_id="segments_end", pipeline="small").execute(context(ti))
 
 
 def test_an_edited_xcom_changes_no_segment(run, world, context, monkeypatch):
