@@ -363,7 +363,7 @@ def _ingredients(
         out.write_table(rows)
     how = [
         *(part.model_dump(mode="json") for part in (plan, *spans)),
-        *(query.sql, list(query.hidden), query.target),
+        *(query.sql, list(query.hidden), query.target, query.group),
     ]
     # The order of a mapping decides the bytes of schema.json, and a digest of the mapping would not see it.
     columns = json.dumps({name: dict(found) for name, found in frame.columns.items()})
