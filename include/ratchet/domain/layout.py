@@ -230,11 +230,6 @@ def nights_of_segments(pipeline: str) -> str:
     return f"nights/{pipeline}{BETWEEN}"
 
 
-def ledgers_of_segments(pipeline: str) -> str:
-    """Prefix of the ledgers of all segments of a pipeline."""
-    return f"ledger/{pipeline}{BETWEEN}"
-
-
 def overviews() -> str:
     """Prefix of what the overview shows of each pipeline; all of it can be made again from nights and ledgers."""
     return "overview/"
