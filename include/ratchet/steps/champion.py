@@ -5,9 +5,13 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING, NamedTuple
 
+from pydantic import ValidationError
+
+from ratchet.domain import layout
 from ratchet.domain.ledger import champion_of, predecessor_of, reign
 from ratchet.domain.models import ModelVersion
-from ratchet.errors import DataRejected, RatchetError, ServiceRefused
+from ratchet.errors import DataRejected, ObjectNotFound, RatchetError, ServiceRefused
+from ratchet.spec import Pipeline
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -25,6 +29,22 @@ def champion_version(entries: Sequence[LedgerEntry]) -> ModelVersion | None:
     """Return the champion as the newest entry describes it; the registry is not asked, because it can be edited."""
     champion = champion_of(entries)
     return ModelVersion(**champion.model_dump()) if champion else None
+
+
+def recipe_of(services: Services, pipeline: str, champion: ModelVersion) -> tuple[Pipeline | None, str]:
+    """Return a champion's recipe as it was declared, or why it is not known."""
+    try:
+        found = Pipeline.model_validate_json(services.store.get(layout.recipe(pipeline, champion.recipe_spec)))
+    except ObjectNotFound:
+        return None, "its recipe was not kept"
+    except ValidationError:
+        return None, "its recipe was kept in a form that this version of Ratchet does not read"
+    if found.recipe != champion.recipe_spec:
+        return (
+            None,
+            "what is kept as its recipe is another one, or was kept by a version of Ratchet that named it otherwise",
+        )
+    return found, ""
 
 
 class Repair(NamedTuple):

@@ -27,9 +27,8 @@ from ratchet.domain.statistics import Evidence
 from ratchet.domain.windows import DAY, Span
 from ratchet.errors import AlreadyExists, DataRejected, ObjectNotFound
 from ratchet.ports import lists_in
-from ratchet.spec import Pipeline
 from ratchet.steps import frames
-from ratchet.steps.champion import problem_of
+from ratchet.steps.champion import problem_of, recipe_of
 from ratchet.steps.context import silent
 from ratchet.steps.pairs import over_common_rows
 from ratchet.steps.train import fitted, refitted
@@ -40,7 +39,7 @@ if TYPE_CHECKING:
     from ratchet.domain.ledger import LedgerEntry
     from ratchet.domain.models import ModelFiles, ModelVersion
     from ratchet.ports import FeatureFrame, Floats
-    from ratchet.spec import PipelineSpec
+    from ratchet.spec import Pipeline, PipelineSpec
     from ratchet.steps.context import Context
 
 _SHADOWS = 7  # of the newest challengers of the recipe
@@ -362,15 +361,9 @@ def _keep(ctx: Context, made: TrialDay) -> TrialDay:
 
 def _recipe_of(ctx: Context, champion: ModelVersion) -> tuple[Pipeline | None, str]:
     """Return the champion's recipe as it was declared, or why it cannot be fitted on tonight's data."""
-    try:
-        kept = ctx.services.store.get(layout.recipe(ctx.pipeline.name, champion.recipe_spec))
-        found = Pipeline.model_validate_json(kept)
-    except ObjectNotFound:
-        return None, "its recipe was not kept"
-    except ValidationError:
-        return None, "its recipe was kept in a form that this version of Ratchet does not read"
-    if found.recipe != champion.recipe_spec:
-        return None, "what is kept as its recipe is another one"
+    found, why = recipe_of(ctx.services, ctx.pipeline.name, champion)
+    if found is None:
+        return None, why
     why = _unlike(ctx.pipeline.spec, found.spec)
     return (None, why) if why else (found, "")
 

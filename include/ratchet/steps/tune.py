@@ -39,8 +39,8 @@ from ratchet.domain.tuning import (
 from ratchet.domain.windows import DAY, Span
 from ratchet.errors import AlreadyExists, ObjectNotFound, Problem, ServiceError, ServiceRefused, SpecInvalid
 from ratchet.ports import lists_in
-from ratchet.spec import Pipeline
 from ratchet.steps import frames
+from ratchet.steps.champion import recipe_of
 from ratchet.steps.recorded import recorded
 from ratchet.steps.train import plan_of
 
@@ -52,6 +52,7 @@ if TYPE_CHECKING:
     from ratchet.domain.training_rules import Tuning
     from ratchet.domain.windows import Windows
     from ratchet.ports import FeatureFrame, Prepared
+    from ratchet.spec import Pipeline
     from ratchet.steps.context import Context, Services
 
 _HOPELESS = 3  # trials; where none of so many ends well, none will
@@ -135,16 +136,9 @@ def _incumbent(ctx: Context, tuning: Tuning) -> Incumbent | None:
     champion = ctx.night.score.champion
     if champion is None:
         return None
-    try:
-        kept = ctx.services.store.get(layout.recipe(ctx.pipeline.name, champion.recipe_spec))
-        theirs = Pipeline.model_validate_json(kept)
-    except ObjectNotFound:
-        return Incumbent(version=champion.version, problem="its recipe was not kept")
-    except ValidationError:
-        why = "its recipe was kept in a form that this version of Ratchet does not read"
-        return Incumbent(version=champion.version, problem=why)
-    if theirs.recipe != champion.recipe_spec:
-        return Incumbent(version=champion.version, problem="what is kept as its recipe is another one")
+    theirs, problem = recipe_of(ctx.services, ctx.pipeline.name, champion)
+    if theirs is None:
+        return Incumbent(version=champion.version, problem=problem)
     params = theirs.spec.training.params
     return Incumbent(version=champion.version, params={name: params[name] for name in tuning.space if name in params})
 
