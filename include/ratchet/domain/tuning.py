@@ -236,6 +236,8 @@ def inside(space: Mapping[str, Range | Choices], params: Mapping[str, Any]) -> d
                 return None
         elif isinstance(value, bool) or not isinstance(value, int | float) or not values.low <= value <= values.high:
             return None
+        elif isinstance(values.low, int) and value != int(value):  # between two of the whole numbers that are drawn
+            return None
         point[name] = value
     return point
 

@@ -56,6 +56,7 @@ def test_trials_that_did_not_finish_are_told_too():
     inside = {"eta": 0.1, "max_depth": 6, "grow_policy": [1, 2]}
     study.add(told(0, inside, 0.5))
     study.add(told(1, {**inside, "eta": 3.0}, 0.5))
+    study.add(told(1, {**inside, "max_depth": 4.5}, 0.5))  # a champion's, from when the range was of fractions
     asked = study.ask(3)
     study.tell(
         [

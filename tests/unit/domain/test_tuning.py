@@ -236,6 +236,8 @@ def test_point_of_the_space():
     assert inside(SPACE, {"grow_policy": "a", "eta": 0.5}) is None
     assert inside(SPACE, {"grow_policy": "a", "eta": "0.1"}) is None
     assert inside(SPACE, {"grow_policy": "a", "max_depth": True}) is None
+    assert inside(SPACE, {"grow_policy": "a", "max_depth": 4.5}) is None
+    assert inside(SPACE, {"grow_policy": "a", "max_depth": 4.0})
 
 
 def test_score_that_is_no_number():
