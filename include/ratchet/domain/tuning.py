@@ -234,12 +234,15 @@ def inside(space: Mapping[str, Range | Choices], params: Mapping[str, Any]) -> d
         if isinstance(values, Choices):
             if value not in values.choices:
                 return None
-        elif isinstance(value, bool) or not isinstance(value, int | float) or not values.low <= value <= values.high:
-            return None
-        elif isinstance(values.low, int) and value != int(value):  # between two of the whole numbers that are drawn
+        elif isinstance(value, bool) or not isinstance(value, int | float) or not _drawn(values, value):
             return None
         point[name] = value
     return point
+
+
+def _drawn(values: Range, value: float) -> bool:
+    """Say whether a number may be drawn; where whole ones are, none between them is."""
+    return values.low <= value <= values.high and (isinstance(values.low, float) or value == int(value))
 
 
 def score_of(days: Mapping[str, float]) -> float | None:
