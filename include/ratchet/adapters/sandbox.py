@@ -46,6 +46,7 @@ if TYPE_CHECKING:
 _OURS = "s3://~sandbox/"  # no bucket can be called so
 _BY_CONTENT = ("validations/", "quarantine/", "data_docs/", "summaries/")  # known by what they are of: all share them
 _MODEL = ("booster.ubj", "features.sql", "schema.json")
+_NAMES: tuple[ModelName, ...] = ("model", "evaluated")
 
 
 class FolderStore:
@@ -180,7 +181,8 @@ class FolderRegistry:
 
     def discard(self, run_id: str) -> None:
         """See ``ports.Registry.discard``."""
-        shutil.rmtree(self._store.path(_run(run_id)), ignore_errors=True)
+        for name in _NAMES:
+            shutil.rmtree(self._store.path(_place(run_id, name)), ignore_errors=True)
 
     def tracked(self, pipeline: str) -> Sequence[TrackedRun]:  # noqa: ARG002
         """See ``ports.Registry.tracked``; a sandbox is thrown away as a whole."""
@@ -376,7 +378,7 @@ def _model(files: Mapping[str, bytes]) -> ModelFiles:
 
 
 def _place(run_id: str, name: ModelName) -> str:
-    return _run(run_id) if name == "model" else f"{_run(run_id)}{name}/"
+    return _run(run_id) if name == "model" else f"registry/{name}/{run_id}/"  # a model's folder holds its files alone
 
 
 def _run(run_id: str) -> str:

@@ -117,7 +117,12 @@ def test_a_run_keeps_the_fit_that_was_judged_beside_the_one_that_serves(store):
     registry.log_model(run, FILES)
     registry.log_model(run, judged, "evaluated")
     assert registry.download(run, judged.digest, name="evaluated")[1] == judged
-    assert registry.download(run, FILES.digest)[1] == FILES
+    folder, files = registry.download(run, FILES.digest)
+    assert files == FILES
+    assert {path.name for path in folder.iterdir()} == set(FILES.files)  # whoever reads the folder meets nothing else
+    registry.discard(run)
+    assert not list(store.list("registry/runs/"))
+    assert not list(store.list("registry/evaluated/"))
 
 
 def test_aliases_and_anchors_are_its_own(store):
