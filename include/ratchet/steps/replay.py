@@ -88,11 +88,14 @@ def replay(pipeline: Pipeline, wanted: Range, crew: Crew, watch: Watch) -> Repla
     Where the spec asks for a person's approval, it is taken as given.
 
     Raises:
-        UsageError: the range holds no night.
+        UsageError: the range holds no night; or the pipeline is a segment's whose parameters are searched on all rows.
         RatchetError: a night failed for another reason than its data.
     """
     if not wanted.cutoffs:
         raise UsageError(f"from {wanted.first} to {wanted.last} there is no night; give the earlier date first")
+    if pipeline.segment and pipeline.spec.training.tuning:
+        why = "a segment's nights take the parameters that those of all rows have found, and a replay of it alone would search for others"
+        raise UsageError(f"{pipeline.name}: {why}; replay {pipeline.spec.name}")
     pipeline = pipeline.model_copy(update={"spec": pipeline.spec.model_copy(update={"approval": Approval()})})
     services = crew.worlds(NIGHTS)
     _prepare(pipeline, wanted, crew, watch)

@@ -18,6 +18,7 @@ from ratchet.domain.policies import BY_DAY, BY_NIGHT, NEVER, NEWEST, THIS, Range
 from ratchet.errors import SpecInvalid, UsageError
 from ratchet.spec import with_gates
 from ratchet.steps import replay as replays
+from ratchet.steps import segments
 from ratchet.steps.context import Nowhere
 from ratchet.steps.crew import Crew
 from ratchet.steps.replay import NIGHTS
@@ -155,6 +156,23 @@ def test_replayed_nights_tune_as_the_real_ones(landed, sandbox):
     assert [(v.artifact_digest, v.recipe_spec) for v in apart.registry.versions("small")] == [
         (v.artifact_digest, v.recipe_spec) for v in landed.registry.versions("small")
     ]
+
+
+def test_a_segment_is_replayed_as_its_nights_were(landed, sandbox):
+    """Alone, on the pipeline's data, it comes to the same models; where all rows decide its parameters, that cannot be."""
+    parts = {"segments": {"by": "place", "min_rows": 20}}
+    whole = landed.pipeline(**parts)
+    own = whole.of_segment("north")
+    found = sandbox.replay(pipeline=own)
+    for cutoff in ALL.cutoffs:
+        segments.run_all(landed.night(cutoff, pipeline=whole), whole, landed.services)
+    apart = sandbox.services(NIGHTS, own)
+    digests = [v.artifact_digest for v in landed.registry.versions("small--north")]
+    assert [v.artifact_digest for v in apart.registry.versions("small--north")] == digests
+    assert len(digests) == len(found.nights)
+    tuned = landed.pipeline(**parts, training__tuning={"trials": 4}).of_segment("north")
+    with pytest.raises(UsageError, match="would search for others; replay small"):
+        sandbox.replay(pipeline=tuned)
 
 
 def test_nothing_real_is_touched(landed, sandbox):
