@@ -65,7 +65,7 @@ def pipelines(request: Request, user: GetUserDep) -> HTMLResponse:
     ]
     asked = request.query_params.get("page", "1")
     pages = max(1, -(-len(names) // PER_PAGE))
-    number = min(max(int(asked), 1), pages) if asked.isascii() and asked.isdecimal() else 1
+    number = min(max(int(asked[:9]), 1), pages) if asked.isascii() and asked.isdecimal() else 1
     some = names[(number - 1) * PER_PAGE : number * PER_PAGE]
     return _page(
         "pipelines.html", request, found=overview(services(), some), number=number, pages=pages, total=len(names)
