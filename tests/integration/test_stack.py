@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import time
 import urllib.request
@@ -90,6 +91,14 @@ def test_up_again_is_quick_and_changes_nothing(running):
     found = stack.up(running.state, services=["mlflow"], owner=os.getpid())
     assert time.monotonic() - began < 2
     assert {s.name: s.pid for s in found.services} == before
+
+
+def test_artifacts_come_through_mlflow_alone(running):
+    """No client is sent to the object store, by an address with a key that this does not know: loading a model took minutes, and failed."""
+    with urllib.request.urlopen(f"{running.environment['MLFLOW_TRACKING_URI']}/api/3.0/mlflow/server-info") as answer:
+        told = json.load(answer)
+    assert told["store_type"] == "SqlStore"
+    assert (told["multipart_uploads_enabled"], told["multipart_downloads_enabled"]) == (False, False)
 
 
 def test_a_running_service_is_not_moved(running):

@@ -11,6 +11,10 @@ import sys
 
 from ratchet.stack.ports import HOST
 
+# MLflow would send clients to the object store by addresses that it has signed. Ours knows no such key and refuses them; a client
+# tries for minutes, and says then that the path is wrong.
+_PROXIED = {"multipart_uploads_enabled": False, "multipart_downloads_enabled": False}
+
 
 def main(database: str, destination: str, port: int) -> None:
     """Set the database up and serve until SIGTERM."""
@@ -25,9 +29,11 @@ def main(database: str, destination: str, port: int) -> None:
         server.ARTIFACTS_DESTINATION_ENV_VAR: destination,
         "MLFLOW_SERVER_ALLOWED_HOSTS": f"{HOST}:{port},localhost:{port}",
     }
-    from mlflow.server.handlers import initialize_backend_stores
+    from mlflow.server import handlers
 
-    initialize_backend_stores(database, database, artifacts)
+    handlers.initialize_backend_stores(database, database, artifacts)
+    told = handlers.build_server_info_payload
+    handlers.build_server_info_payload = lambda: told() | _PROXIED  # before the app is imported, which takes it by name
     import uvicorn  # noqa: PLC0415
     from mlflow.server.fastapi_app import app
 
