@@ -88,8 +88,11 @@ class SegmentNight(Record):
     reason: str = ""
     version: int | None = None  # that it made
     champion: int | None = None  # its own, that serves after it
-    turned: ModelVersion | None = None  # who became its champion by this very attempt
+    turned: ModelVersion | None = None  # who became its champion, in this attempt or in an earlier one
+    appended: bool = False  # in this one
     entry: int | None = None  # of its ledger, by which
+    back: ModelVersion | None = None  # who serves again by a rollback tonight, in this attempt or in an earlier one
+    back_entry: int | None = None  # of its ledger, by which
     page: str = ""  # key of its report
     seconds: float = 0.0
 

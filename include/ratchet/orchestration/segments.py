@@ -16,7 +16,7 @@ from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
 from ratchet.domain.segments import Segment, SegmentNight, SegmentPlan, chunked, name_of
 from ratchet.orchestration import kept
 from ratchet.orchestration.events import ANY_CHAMPION, champion_asset, news
-from ratchet.orchestration.retries import can_pass
+from ratchet.orchestration.retries import can_pass, tried_before, was_cleared
 from ratchet.orchestration.tasks import connected, handed_on, words
 from ratchet.spec import load_pipeline
 
@@ -109,10 +109,7 @@ class RunSegments(_OfSegments):
             if error:
                 self.log.error("the night of %s", segment.value, exc_info=error)
                 errors.append(error)
-            if made.turned:
-                own = name_of(self.pipeline, segment.slug)
-                told = news(own, made.turned, made.entry)
-                context["outlet_events"][ANY_CHAMPION].add(champion_asset(own), extra=told)
+            self._announce(context, made)
         context["ti"].xcom_push(key=NIGHTS, value=[made.model_dump(mode="json") for made in nights])
         passing = next((error for error in errors if can_pass(error)), None)
         if passing:  # tried again; what is done already is found recorded
@@ -124,6 +121,21 @@ class RunSegments(_OfSegments):
             )
         if all(made.outcome == "skipped" for made in nights):
             raise AirflowSkipException("; ".join(f"{made.value}: {made.reason}" for made in nights)[:2000])
+
+    def _announce(self, context: Any, made: SegmentNight) -> None:
+        """Tell the DAGs that wait for a new champion, as those of all rows are told: of a promotion, else of a rollback.
+
+        What a failed attempt has done it could tell nobody; the next one tells it.
+        """
+        ti = context["ti"]
+        if made.turned and (made.appended or tried_before(ti, self.retries)):
+            serves, entry = made.turned, made.entry
+        elif made.turned is None and made.back and not was_cleared(ti, self.retries):
+            serves, entry = made.back, made.back_entry
+        else:
+            return
+        own = name_of(self.pipeline, made.slug)
+        context["outlet_events"][ANY_CHAMPION].add(champion_asset(own), extra=news(own, serves, entry))
 
 
 class EndSegments(_OfSegments):

@@ -122,7 +122,10 @@ def run_segment(
         version=made.register_.version.version if made.register_ and made.register_.version else None,
         champion=promoted.version if promoted else before.version if before else None,
         turned=_turned(made),
+        appended=bool(promoted and promoted.appended),
         entry=promoted.entry if promoted else None,
+        back=before if made.score and made.score.rolled_back else None,
+        back_entry=made.score.reign if made.score and made.score.rolled_back else None,
         page=made.report.page if made.report else "",
         seconds=round(sum(made.seconds.values()), 3),
     )
@@ -130,9 +133,9 @@ def run_segment(
 
 
 def _turned(night: Night) -> ModelVersion | None:
-    """Return who became champion by this attempt at a night, and by no earlier one."""
+    """Return who became champion by a night, in this attempt at it or in an earlier one."""
     made = night.promote
-    if made is None or not (made.appended and made.serves):
+    if made is None or not made.serves:
         return None
     versions = (night.gate and night.gate.candidate, night.register_ and night.register_.version)
     return next((v for v in versions if v and v.version == made.version), None)

@@ -129,6 +129,37 @@ def test_each_segment_has_its_night_and_the_end_tells(run, world):
     assert done.ti.named in {"north", "south"}
 
 
+@pytest.mark.parametrize(
+    ("facts", "tries", "told"),
+    [
+        ({"appended": True}, (1, 2), True),
+        ({"appended": False}, (1, 2), False),  # found done, by a run before
+        ({"appended": False}, (2, 2), True),  # by the attempt before, which failed and could tell nobody
+        ({"outcome": "undecided"}, (1, 2), True),
+        ({"outcome": "undecided"}, (4, 5), False),  # cleared
+    ],
+)
+def test_consumers_hear_of_each_turn_once(run, context, monkeypatch, facts, tries, told):
+    """As of that of all rows: of a promotion by the attempt that ends well, and of a rollback."""
+    from ratchet.domain.segments import SegmentNight
+    from ratchet.orchestration import segments
+    from ratchet.steps import segments as steps
+
+    done = run()
+    (version,) = segments.connected().registry.versions("small--north")
+    facts = {"outcome": "promoted", **facts}
+    facts["turned" if facts["outcome"] == "promoted" else "back"] = version
+    north, ti = SegmentNight(value="north", slug="north", champion=1, **facts), done.ti
+    monkeypatch.setattr(steps, "run_segment", lambda *_: (north, None))
+    (ti.try_number, ti.max_tries), events = tries, Announced()
+    task = segments.RunSegments(
+        task_id="segment", pipeline="small", retries=2, segments=[{"value": "north", "slug": "north", "rows": 9}]
+    )
+    task.execute({**context(ti), "outlet_events": events})
+    heard = [uri for alias in events.values() for uri, _ in alias.found]
+    assert heard == (["x-ratchet://champion/small--north"] if told else [])
+
+
 def test_a_failing_segment_is_red_and_named(run, world):
     """Its mapped task and the end are red, the other segment is promoted all the same."""
     done = run(Broken())
