@@ -215,6 +215,12 @@ def test_a_value_that_is_no_choice(key, value, message):
         ),
         ("owner", "me", "owner: expected keys and values of email, name, found 'me'"),
         ("training", None, "training: expected keys and values of class_weights,"),
+        (
+            "training",
+            {"class_weights": "ballanced"},
+            "training.class_weights: found 'ballanced'; expected balanced, or classes",
+        ),
+        ("training", {"class_weights": 2.0}, "training.class_weights: found '2.0'; expected balanced, or classes"),
         ("training.params", "deep", "training.params: expected keys and values, found 'deep'"),
         ("gates", [], "gates: the list needs at least 1, found none: What a challenger must pass; all of them must."),
         ("gates", {"auc": 0.6}, "gates: expected a list, such as [a, b], found keys and values (auc)"),

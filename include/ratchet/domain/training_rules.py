@@ -234,6 +234,10 @@ class Training(Record):
     @classmethod
     def _by_name(cls, value: Any) -> Any:
         """Let classes be written as YAML reads them: 1 and true are the class '1'."""
+        if value is not None and value != "balanced" and not isinstance(value, dict):
+            raise ValueError(
+                f"found {str(value)[:50]!r}; expected balanced, or classes with their weights, such as {{late: 4.0}}"
+            )
         return (
             {str(int(k)) if isinstance(k, int) else k: v for k, v in value.items()}
             if isinstance(value, dict)
