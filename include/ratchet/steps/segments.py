@@ -49,7 +49,8 @@ class SegmentUnknown(UsageError):
     """No night has seen such a segment."""
 
     def __init__(self, pipeline: str, asked: str, known: Sequence[str]) -> None:
-        shown = ", ".join(known[:20]) + (f" and {len(known) - 20} more" if len(known) > 20 else "")  # noqa: PLR2004
+        named = (repr(v) if not v.strip() else v if len(v) <= 60 else f"{v[:60]}…" for v in known[:20])  # noqa: PLR2004
+        shown = ", ".join(named) + (f" and {len(known) - 20} more" if len(known) > 20 else "")  # noqa: PLR2004
         super().__init__(f"{pipeline} has no segment {asked!r}; the newest night has seen: {shown or 'none'}")
 
 

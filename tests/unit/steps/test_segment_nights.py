@@ -17,6 +17,7 @@ from ratchet.steps.context import Context
 from ratchet.steps.prune import models_of, prunable
 from ratchet.steps.reproduce import reproduce
 from ratchet.steps.rollback import roll_back
+from ratchet.steps.segments import SegmentUnknown
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -288,3 +289,9 @@ def test_a_segment_is_rolled_back_by_its_name(world: World, tmp_path: Path) -> N
     last = again.services.ledger.entries("small--north")[-1]
     assert (last.action, last.champion and last.champion.version) == ("rollback", 1)
     assert {k: d for k, d in again.store.contents("ledger/").items() if "small--north" not in k} == before
+
+
+def test_an_unknown_segment_is_told_in_few_words():
+    """A value without a letter is quoted, and one that fills a page is cut."""
+    told = str(SegmentUnknown("small", "Case", ["", "case", "x" * 300]))
+    assert told == f"small has no segment 'Case'; the newest night has seen: '', case, {'x' * 60}…"
