@@ -16,6 +16,8 @@ from pydantic import Discriminator, Field, StrictBool, StrictFloat, StrictInt, T
 from ratchet.domain.records import Record
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from ratchet.domain.models import Task
 
 Loss = Literal["log_loss", "brier", "zero_one", "squared_error", "absolute_error", "pinball", "ndcg_loss"]
@@ -73,6 +75,12 @@ METRICS: dict[Task, tuple[Metric, ...]] = {
     "quantile": ("pinball", "coverage", "width", "quantile_error", "mae"),
     "ranking": ("ndcg", "mrr", "precision"),
 }
+
+
+def in_order(metrics: Mapping[str, float | None]) -> dict[str, float | None]:
+    """Return metrics in the order of METRICS, others after them: who hands a record on may lose theirs, as PostgreSQL's JSONB does."""
+    known = list(dict.fromkeys(name for names in METRICS.values() for name in names))
+    return dict(sorted(metrics.items(), key=lambda item: known.index(item[0]) if item[0] in known else len(known)))
 
 
 def _whose(name: object) -> str:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from datetime import date
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator
 
 from ratchet.domain.accounting import RowAccount
 from ratchet.domain.alerts import Alert, of_night
@@ -11,7 +13,7 @@ from ratchet.domain.case import CaseForPromotion, Cost, Difference
 from ratchet.domain.drifted import DriftResult
 from ratchet.domain.explanations import Explanation
 from ratchet.domain.findings import Finding
-from ratchet.domain.gates import Loss
+from ratchet.domain.gates import Loss, in_order
 from ratchet.domain.models import ModelName, ModelVersion
 from ratchet.domain.quarantine import QuarantinedPartition, QuarantinedRows
 from ratchet.domain.records import Record, digest
@@ -34,6 +36,7 @@ STEPS: tuple[StepName, ...] = (
     "promote",
     "report",
 )
+Metrics = Annotated[dict[str, float | None], AfterValidator(in_order)]
 NightOutcome = Literal["promoted", "refused", "undecided", "skipped", "rejected", "failed"]
 
 
@@ -81,7 +84,7 @@ class ScoredVersion(Record):
     version: int
     champion: bool
     days: tuple[str, ...]
-    metrics: dict[str, float | None]  # over those days
+    metrics: Metrics  # over those days
     problem: str | None = None
 
 
@@ -174,8 +177,8 @@ class EvaluateResult(Record):
 
     case: CaseForPromotion
     rows: int
-    challenger: dict[str, float | None]  # metrics on the hold-out
-    champion: dict[str, float | None] | None  # on the rows that it has not seen
+    challenger: Metrics  # on the hold-out
+    champion: Metrics | None  # on the rows that it has not seen
     common_rows: int
     predictions: str  # key of the Parquet file
     explanation: Explanation | None = None  # None in records of nights before there was one

@@ -35,6 +35,7 @@ from ratchet.domain.gates import (
     SliceGapGate,
     SlicesGate,
     StabilityGate,
+    in_order,
 )
 from ratchet.domain.verdict import Verdict, judge
 
@@ -517,3 +518,9 @@ def test_what_a_person_may_override(smoke, auc, overridable):
     case = whole(metrics={"auc": MetricValue(value=auc, rows=1000)}, smoke=smoke, served_days=1)
     assert judge(case, (AUC, AgeGate(kind="age"))).overridable is overridable
     assert not judge(whole(), (AUC,)).overridable
+
+
+def test_metrics_come_back_in_order() -> None:
+    """A record that a database has kept by the length of its keys shows the first metric of its task first, and its owner's last."""
+    found = in_order({"f1": 0.0, "auc": 0.7, "brier": None, "business.cost": 3.0, "log_loss": 0.5})
+    assert list(found.items()) == [("auc", 0.7), ("log_loss", 0.5), ("brier", None), ("f1", 0.0), ("business.cost", 3.0)]
