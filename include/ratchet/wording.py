@@ -201,9 +201,9 @@ def _is_model(annotation: Any) -> bool:
 
 
 def _fields(place: Any) -> list[str]:
-    """Return the fields of a place; of one that has a choice of models, those that each of them has."""
+    """Return the fields of a place; of one that has a choice of models, those that each of them has, or where there are none, any."""
     models = [set(m.model_fields) for m in _alternatives(place) if _is_model(m)]
-    return sorted(set.intersection(*models)) if models else []
+    return sorted(set.intersection(*models) or set.union(*models)) if models else []
 
 
 def _choices(place: Any) -> list[str]:

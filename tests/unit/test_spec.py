@@ -222,6 +222,26 @@ def test_a_value_that_is_no_choice(key, value, message):
         ),
         ("training", {"class_weights": 2.0}, "training.class_weights: found '2.0'; expected balanced, or classes"),
         ("training.params", "deep", "training.params: expected keys and values, found 'deep'"),
+        (
+            "training.tuning.space",
+            {"eta": {"low": 0.3, "high": 0.1}},
+            "training.tuning.space.eta: low 0.3 must be less than high 0.1",
+        ),
+        (
+            "training.tuning.space",
+            {"eta": {"lo": 0.3, "high": 0.1}},
+            "training.tuning.space.eta.lo: is not a field; did you mean 'low'?",
+        ),
+        (
+            "training.tuning.space",
+            {"eta": {"choices": []}},
+            "training.tuning.space.eta.choices: the list needs at least 1, found none",
+        ),
+        (
+            "training.tuning.space",
+            {"eta": 7},
+            "training.tuning.space.eta: expected keys and values of choices, high, log, low, found 7",
+        ),
         ("gates", [], "gates: the list needs at least 1, found none: What a challenger must pass; all of them must."),
         ("gates", {"auc": 0.6}, "gates: expected a list, such as [a, b], found keys and values (auc)"),
         ("gates.0", "auc", "gates[0]: expected keys and values of kind, found 'auc'"),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from difflib import get_close_matches
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, StrictBool, StrictFloat, StrictInt, field_validator, model_validator
+from pydantic import Discriminator, Field, StrictBool, StrictFloat, StrictInt, Tag, field_validator, model_validator
 
 from ratchet.domain.models import Task
 from ratchet.domain.records import Record
@@ -79,6 +79,13 @@ class Choices(Record):
     choices: tuple[Any, ...] = Field(min_length=1, description="The values.")
 
 
+def _drawn(given: Any) -> str:
+    return (
+        "of_choices" if isinstance(given, Choices) or (isinstance(given, dict) and "choices" in given) else "of_range"
+    )
+
+
+Drawn = Annotated[Annotated[Range, Tag("of_range")] | Annotated[Choices, Tag("of_choices")], Discriminator(_drawn)]
 SPACE: dict[str, Range | Choices] = {
     "eta": Range(low=0.01, high=0.3, log=True),
     "max_depth": Range(low=3, high=10),
@@ -157,7 +164,7 @@ class Tuning(Record):
         ge=1,
         description="Score trials on so many days before the hold-out, and fit them to the days before these; by default window.stop_days.",
     )
-    space: dict[str, Range | Choices] = Field(
+    space: dict[str, Drawn] = Field(
         SPACE, min_length=1, description="XGBoost's parameters to search: `{low, high, log}` or `{choices}`."
     )
 
