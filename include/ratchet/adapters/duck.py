@@ -495,10 +495,13 @@ def check(pipeline: Pipeline) -> list[Problem]:
                 )
                 for name in unrepeatable(con, select(con, pipeline.sql))
             ]
-        for key, sql in (("target.sql", spec.target.sql), ("target.group", spec.target.group)):
+        own = {f"evaluation.business.{name}": sql for name, sql in spec.evaluation.business.items()}
+        for key, sql in {"target.sql": spec.target.sql, "target.group": spec.target.group, **own}.items():
             found = _sql_problem(partial(expression, con, sql), yaml, key) if sql else None
             if found:
                 problems.append(found)
+            elif clock := unrepeatable(con, f"SELECT {sql}") if key in own else ():
+                problems.append(Problem(yaml, key, f"{', '.join(clock)} would give another value each time"))
         for prefix, table in (
             ("source", spec.source),
             *((f"source.tables.{n}", t) for n, t in spec.source.tables.items()),

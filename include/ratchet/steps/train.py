@@ -253,7 +253,12 @@ def _datasets(ctx: Context, frame: FeatureFrame) -> list[DatasetUsed]:
 
 def _refuse_unknown_slices(ctx: Context, rows: pa.Table) -> None:
     features = [name for name in rows.column_names if name not in LABELS]
-    for i, name in enumerate(ctx.pipeline.spec.evaluation.slices):
+    spec = ctx.pipeline.spec
+    named = {f"evaluation.slices[{i}]": name for i, name in enumerate(spec.evaluation.slices)}
+    named |= (
+        {"segments.by": spec.segments.by} if spec.segments else {}
+    )  # before all rows have had their night for nothing
+    for key, name in named.items():
         if name not in features:
             words = f"{name!r} is no feature of the query; there are: {', '.join(features)}"
-            raise SpecInvalid([Problem(f"pipelines/{ctx.pipeline.name}.yaml", f"evaluation.slices[{i}]", words)])
+            raise SpecInvalid([Problem(f"pipelines/{ctx.pipeline.name}.yaml", key, words)])

@@ -584,6 +584,16 @@ def test_check_names_file_line_and_reason(sql, said):
     assert said in str(check(pipeline(sql))[0])
 
 
+def test_check_looks_at_metrics_of_ones_own():
+    """What shows of them without data is said before a night has pinned and validated for nothing."""
+    made = pipeline("SELECT row_id FROM rows", "y > 0")
+    own = {"open": "sum(label", "dice": "sum(random())", "good": "avg(label)"}
+    evaluation = made.spec.evaluation.model_copy(update={"business": own})
+    problems = check(made.model_copy(update={"spec": made.spec.model_copy(update={"evaluation": evaluation})}))
+    assert [p.key for p in problems] == ["evaluation.business.open", "evaluation.business.dice"]
+    assert "random would give another value each time" in str(problems[1])
+
+
 def test_check_looks_at_target_and_declared_types():
     """The spec's own SQL is checked too, by its key."""
     problems = [

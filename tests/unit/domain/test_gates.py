@@ -523,4 +523,10 @@ def test_what_a_person_may_override(smoke, auc, overridable):
 def test_metrics_come_back_in_order() -> None:
     """A record that a database has kept by the length of its keys shows the first metric of its task first, and its owner's last."""
     found = in_order({"f1": 0.0, "auc": 0.7, "brier": None, "business.cost": 3.0, "log_loss": 0.5})
-    assert list(found.items()) == [("auc", 0.7), ("log_loss", 0.5), ("brier", None), ("f1", 0.0), ("business.cost", 3.0)]
+    assert list(found.items()) == [
+        ("auc", 0.7),
+        ("log_loss", 0.5),
+        ("brier", None),
+        ("f1", 0.0),
+        ("business.cost", 3.0),
+    ]
