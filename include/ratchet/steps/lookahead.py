@@ -137,7 +137,7 @@ def _compared(ctx: Context, day: _Day) -> list[Finding]:
         words = f"the query chooses rows of {day.day} by what came later: when the tables end with {when}, {told} that now are not"
         found.append(_finding(checks.lookahead.action, "rows", words, sum(parts.values()) / max(len(others), 1)))
     for name in day.now.column_names:
-        if name in LABELS or name in checks.lookahead.allowed:
+        if name in LABELS or name in checks.lookahead.allowed or not _learnable(day.now[name].type):
             continue
         counts = changed(*_values(day.then[name], day.now[name], then, now))
         rows = sum(counts.values())
@@ -157,6 +157,14 @@ def _finding(action: str, subject: str, words: str, share: float) -> Finding:
     )
 
 
+def _learnable(kind: pa.DataType) -> bool:
+    """Say whether a booster reads such a column; the fit refuses any other in words of its own."""
+    import pyarrow as pa  # noqa: PLC0415
+
+    t = pa.types
+    return not (t.is_nested(kind) or t.is_temporal(kind) or t.is_binary(kind) or t.is_large_binary(kind))
+
+
 def _values(then: pa.ChunkedArray, now: pa.ChunkedArray, rows: Any, others: Any) -> tuple[Floats, Floats, str]:
     """Return a feature's values of the same rows as numbers, and what kind of numbers they are."""
     import numpy as np  # noqa: PLC0415
@@ -167,7 +175,7 @@ def _values(then: pa.ChunkedArray, now: pa.ChunkedArray, rows: Any, others: Any)
     numbers = (pa.types.is_integer, pa.types.is_floating, pa.types.is_boolean, pa.types.is_null)
     if all(any(kind(column.type) for kind in numbers) for column in (then, now)):
         kind = "float" if pa.float32() in (then.type, now.type) else "double"
-        values = [pc.fill_null(column.cast(pa.float64()), np.nan).to_numpy() for column in (then, now)]
+        values = [pc.fill_null(column.cast(pa.float64(), safe=False), np.nan).to_numpy() for column in (then, now)]
         return values[0], values[1], kind
     texts = [column.cast(pa.string()) for column in (then, now)]
     known = pc.unique(pa.chunked_array([chunk for text in texts for chunk in text.chunks], pa.string()).drop_null())
