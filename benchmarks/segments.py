@@ -2,8 +2,9 @@
 
 ``python benchmarks/segments.py --segments 500`` starts services of its own on free ports, lands generated sales of that many shops, runs the
 night of all rows and then the night of every shop in this one process, as ``ratchet run`` does, and prints after every fifty what they
-took and what this process holds. With ``--nights 2`` each shop has a champion to meet in the second. It ends with 1 where a night went wrong
-or the memory of the last fifty is more than ``--grow-mib`` above that of the first.
+took and what this process holds. With ``--nights 2`` each shop has a champion to meet in the second. With ``--airflow`` the nights are runs of a
+real Airflow, a mapped task for each shop, and what is printed is what all its processes and services hold together. It ends with 1 where a
+night went wrong or the memory of the last line is more than ``--grow-mib`` above that of the first.
 """
 
 from __future__ import annotations
@@ -15,16 +16,18 @@ import pstats
 import sys
 import tempfile
 import time
+from collections import Counter
 from datetime import date, timedelta
 from pathlib import Path
 from statistics import median
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import psutil
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from ratchet.airflow_api import AirflowApi
 from ratchet.domain.night import NightRequest
 from ratchet.spec import load_pipeline
 from ratchet.stack import embedded
@@ -34,6 +37,8 @@ from ratchet.steps.segments import conclude, plan, run_segment
 from ratchet.wiring import object_store, services
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from ratchet.steps.context import Services
 
 LAST, DAYS = date(2024, 6, 30), 35
@@ -67,25 +72,31 @@ def main() -> None:
     parser.add_argument("--rows", type=int, default=30, help="of a segment and day, on average")
     parser.add_argument("--every", type=int, default=50, help="segments between two lines")
     parser.add_argument("--nights", type=int, default=1)
-    parser.add_argument("--grow-mib", type=float, default=100.0)
+    parser.add_argument("--airflow", action="store_true", help="run the nights in a real Airflow")
+    parser.add_argument("--grow-mib", type=float, help="default: 100 in one process, 1000 over all of Airflow's")
     parser.add_argument(
         "--profile", action="store_true", help="say in which functions the segments' nights spent their time"
     )
     args = parser.parse_args()
-    bad = False
     with tempfile.TemporaryDirectory(prefix="ratchet-segments-") as folder:
         home = Path(folder) / "home"
         files = {"pipelines/sales.yaml": SPEC, "suites/sales.json": SUITE, "features/sales.sql": SQL}
         for name, text in files.items():
             (home / name).parent.mkdir(parents=True, exist_ok=True)
             (home / name).write_text(text)
-        with embedded(Path(folder) / "state") as stack:
+        for_airflow: dict[str, Any] = {}
+        if args.airflow:
+            for_airflow = {"services": ("s3", "mlflow", "airflow"), "home": home, "dags": dags(Path(folder) / "dags")}
+        with embedded(Path(folder) / "state", **for_airflow) as stack:
             os.environ.update(stack.environment, RATCHET_CACHE=str(Path(folder) / "cache"), PYTHONWARNINGS="ignore")
             os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
             land(args)
-            found = services()
-            for number in range(args.nights):
-                bad |= night(found, home, LAST + timedelta(days=number), args)
+            cutoffs = [LAST + timedelta(days=number) for number in range(args.nights)]
+            if args.airflow:
+                bad = in_airflow(stack.environment, cutoffs, args)
+            else:
+                found = services()
+                bad = max(night(found, home, cutoff, args) for cutoff in cutoffs)
     sys.stdout.flush()
     os._exit(int(bad))  # as `ratchet.cli.entry` ends, for the same reason
 
@@ -147,7 +158,59 @@ def night(found: Services, home: Path, cutoff: date, args: argparse.Namespace) -
     print(made.words[:500])
     if args.profile:
         pstats.Stats(profile).sort_stats("cumulative").print_stats(60)
-    return bool(made.failed) or grown > args.grow_mib
+    return bool(made.failed) or grown > (args.grow_mib or 100)
+
+
+def dags(folder: Path) -> Path:
+    """Make the folder of DAGs, with the one stub that the pipeline needs."""
+    folder.mkdir()
+    stub = '"""Airflow DAG: retrain sales."""\n\nfrom ratchet.orchestration import training_dag\n\ndag = training_dag("sales")\n'
+    (folder / "sales.py").write_text(stub)
+    return folder
+
+
+def in_airflow(environment: Mapping[str, str], cutoffs: list[date], args: argparse.Namespace) -> bool:
+    """Trigger one run after the other, and print once a minute how many mapped tasks have ended and what all processes hold."""
+    api = AirflowApi(*(environment[f"RATCHET_AIRFLOW_{name}"] for name in ("URL", "USER", "PASSWORD")))
+    api.wait_for_dag("sales")
+    api.unpause("sales")
+    bad = False
+    for cutoff in cutoffs:
+        began, printed, held = time.monotonic(), 0.0, []
+        conf = {"logical_date": None, "conf": {"cutoff": str(cutoff)}}
+        run = "/dags/sales/dagRuns/" + api.request("POST", "/dags/sales/dagRuns", json=conf)["dag_run_id"]
+        print(f"night of {cutoff}\n{'s':>8} {'MiB':>8}  mapped tasks", flush=True)
+        while (now := api.request("GET", run))["state"] not in {"success", "failed"}:
+            time.sleep(2)
+            if time.monotonic() - printed > 60 and (states := mapped(api, run)):
+                printed = time.monotonic()
+                held.append(sum(map(memory, psutil.Process().children(recursive=True))) / MIB)
+                print(f"{printed - began:>8.0f} {held[-1]:>8.0f}  {states}", flush=True)
+        states = mapped(api, run)
+        print(
+            f"{now['state']} after {time.monotonic() - began:.0f} s, {states}: {(now['note'] or '')[:500]}", flush=True
+        )
+        bad |= now["state"] != "success" or (len(held) > 1 and held[-1] - held[0] > (args.grow_mib or 1000))
+    return bad
+
+
+def mapped(api: AirflowApi, run: str) -> dict[str, int]:
+    """Return how many mapped tasks of a run are in which state."""
+    found: Counter[str] = Counter()
+    while True:
+        page = {"limit": 100, "offset": found.total()}
+        listed = api.request("GET", f"{run}/taskInstances/segment/listMapped", params=page)
+        found.update(str(task["state"]) for task in listed["task_instances"])
+        if found.total() >= listed["total_entries"] or not listed["task_instances"]:
+            return dict(found)
+
+
+def memory(process: psutil.Process) -> int:
+    """Return what a process holds, in bytes, its part of what several share counted once; 0 where it has ended."""
+    try:
+        return int(process.memory_full_info().pss)
+    except psutil.Error:
+        return 0
 
 
 if __name__ == "__main__":
