@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 _MOST_ROWS = 50_000  # to fit on, evenly over the days; a linear model learns little from more
 _ROWS = 50_000  # that are scored at a time
+_FURTHEST = 10.0  # standard deviations from the median; what lies beyond counts as there
 _MOST_CATEGORIES = 50  # of a column get a coefficient of their own, the most frequent first
 
 
@@ -32,7 +33,7 @@ def linear_predictions(schema: ModelSchema, before: pa.Table, after: pa.Table) -
     from sklearn.linear_model import LogisticRegression, Ridge
 
     before = before.take(np.linspace(0, before.num_rows - 1, min(before.num_rows, _MOST_ROWS)).astype(np.int64))
-    y, x = labels(schema, before), matrix(schema, before).astype(np.float64)
+    y, x = labels(schema, before), _numbers(schema, before)
     design = _Design(schema, x)
     if schema.task not in {"binary", "multiclass"}:
         ridge = Ridge().fit(design.of(x), y)
@@ -42,10 +43,14 @@ def linear_predictions(schema: ModelSchema, before: pa.Table, after: pa.Table) -
         beside: Floats = np.quantile(y - ridge.predict(design.of(x)), schema.quantiles)
         return values[:, None] + beside
     known = y >= 0
+    found = np.zeros((after.num_rows, len(schema.classes)))
+    met = np.unique(y[known]).astype(np.int64)
+    if len(met) < 2:  # noqa: PLR2004  nothing to tell apart: what was always so is what is predicted
+        found[:, met] = 1.0
+        return found[:, 1] if schema.task == "binary" else found
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # a baseline that has not quite converged is still a baseline
         model = LogisticRegression(max_iter=200).fit(design.of(x)[known], y[known])
-    found = np.zeros((after.num_rows, len(schema.classes)))
     found[:, model.classes_.astype(np.int64)] = _in_parts(
         schema, after, lambda rows: model.predict_proba(design.of(rows))
     )
@@ -55,7 +60,14 @@ def linear_predictions(schema: ModelSchema, before: pa.Table, after: pa.Table) -
 def _in_parts(schema: ModelSchema, table: pa.Table, score: Callable[[Floats], Floats]) -> Floats:
     """Score rows some at a time: as a linear model sees them they take many columns."""
     parts = (table.slice(start, _ROWS) for start in range(0, max(table.num_rows, 1), _ROWS))
-    return np.concatenate([score(matrix(schema, part).astype(np.float64)) for part in parts])
+    return np.concatenate([score(_numbers(schema, part)) for part in parts])
+
+
+def _numbers(schema: ModelSchema, table: pa.Table) -> Floats:
+    """Return features as a matrix; an infinite value is none."""
+    x: Floats = matrix(schema, table).astype(np.float64)
+    x[~np.isfinite(x)] = np.nan
+    return x
 
 
 class _Design:
@@ -74,16 +86,23 @@ class _Design:
                 codes, counts = np.unique(there, return_counts=True)
                 self._columns.append((i, codes[np.argsort(-counts, kind="stable")][:_MOST_CATEGORIES], 0.0, 1.0))
                 continue
-            middle, spread = (float(np.median(there)), float(there.std())) if len(there) else (0.0, 0.0)
+            middle, spread = (float(np.median(there)), _spread(there)) if len(there) else (0.0, 0.0)
             self._columns.append((i, None, middle, spread or 1.0))
 
     def of(self, rows: Floats) -> Floats:
-        """Return rows with categories as columns of 0 and 1, and numbers centred and scaled."""
-        made = []
+        """Return rows with categories as columns of 0 and 1, and numbers centred, scaled and cut off: one broken sensor is not to decide."""
+        made = [np.zeros(len(rows))]  # where no feature has a value at all there is a column nevertheless
         for i, codes, middle, spread in self._columns:
             values = rows[:, i]
             if codes is not None:
                 made += [(values == code) * 1.0 for code in codes]
             else:
-                made.append((np.where(np.isnan(values), middle, values) - middle) / spread)
+                scaled = np.where(np.isnan(values), middle, values) / spread - middle / spread
+                made.append(np.clip(scaled, -_FURTHEST, _FURTHEST))
         return np.column_stack(made)
+
+
+def _spread(values: Floats) -> float:
+    """Return the standard deviation, of numbers however large."""
+    largest = float(np.abs(values).max())
+    return float((values / largest).std()) * largest if largest else 0.0

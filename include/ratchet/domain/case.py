@@ -33,6 +33,13 @@ class BaselineDay(Record):
     challenger: float
 
 
+class MustBeat(Record):
+    """Which baselines a challenger must beat, whatever the gates are, and by which loss."""
+
+    loss: str
+    baselines: tuple[str, ...]  # as they are called in ``baselines`` of a case; one that is missing there is not beaten
+
+
 class SharedMetric(Record):
     """A metric of both models on the same rows, which neither has seen."""
 
@@ -103,6 +110,7 @@ class CaseForPromotion(Record):
     slices: dict[str, dict[str, dict[str, tuple[DayLoss, ...]]]] = {}  # as ``paired``, by column, value and loss
     shared: dict[str, SharedMetric] = {}  # by "auc[origin=JFK]", on the rows that neither model has seen
     baselines: dict[str, dict[str, tuple[BaselineDay, ...]]] = {}  # by ``BaselineGate.key`` and loss
+    must_beat: MustBeat | None = None  # None in the records of older versions, which asked for nothing of the kind
     levels: dict[str, Level] = {}  # by class or quantile; "" of a binary task or a regression
     flips: dict[str, MetricValue] = {}  # share of decisions that differ from the champion's, by ``StabilityGate.key``
     drift: dict[str, MetricValue] = {}  # by feature: population stability index of the hold-out against training

@@ -47,6 +47,7 @@ Metric = Literal[
 ]
 Own = Annotated[str, Field(pattern=r"^business\.[a-z][a-z0-9_]{0,62}$")]  # a metric of evaluation.business
 Baseline = Literal["average", "recent", "linear"]
+RECENT_DAYS = 7  # that the baseline `recent` looks back where no gate says otherwise: each weekday once
 
 LOSSES: dict[Task, tuple[Loss, ...]] = {
     "binary": ("log_loss", "brier", "zero_one"),
@@ -81,6 +82,11 @@ def in_order(metrics: Mapping[str, float | None]) -> dict[str, float | None]:
     """Return metrics in the order of METRICS, others after them: who hands a record on may lose theirs, as PostgreSQL's JSONB does."""
     known = list(dict.fromkeys(name for names in METRICS.values() for name in names))
     return dict(sorted(metrics.items(), key=lambda item: known.index(item[0]) if item[0] in known else len(known)))
+
+
+def baseline_key(baseline: Baseline, recent_days: int = RECENT_DAYS) -> str:
+    """Name a baseline among those that were computed."""
+    return f"recent {recent_days}" if baseline == "recent" else baseline
 
 
 def _whose(name: object) -> str:
@@ -274,7 +280,7 @@ class BaselineGate(Record):
         "quantiles of its residuals).",
     )
     recent_days: StrictInt = Field(
-        7, ge=1, description="Days that `recent` looks back; a week holds each weekday once."
+        RECENT_DAYS, ge=1, description="Days that `recent` looks back; a week holds each weekday once."
     )
     margin: StrictFloat = Field(
         0.0, ge=0, allow_inf_nan=False, description="By how much, in units of the loss, each must be beaten at least."
@@ -289,7 +295,7 @@ class BaselineGate(Record):
 
     def key(self, baseline: Baseline) -> str:
         """Name one of its baselines among those that were computed."""
-        return f"recent {self.recent_days}" if baseline == "recent" else baseline
+        return baseline_key(baseline, self.recent_days)
 
 
 class CalibrationGate(Record):

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
     from ratchet.domain.case import CaseForPromotion, DayLoss, Level
+    from ratchet.domain.gates import Gate
 
 Rule = (
     BoundGate
@@ -44,6 +45,7 @@ Rule = (
 )
 T = TypeVar("T")
 _LISTED = 5  # names in a reason; more are counted
+_BEATEN_CONFIDENCE, _BEATEN_DAYS = 0.95, 5  # by which a baseline is shown to be better than the challenger
 
 
 class _Found(NamedTuple):
@@ -312,6 +314,43 @@ def _beaten(gate: BaselineGate, name: str, told: Sequence[BaselineDay]) -> _Foun
     bounds = f"[{found.low:+.5f}, {found.high:+.5f}] over {count} days"
     reason = f"{name} minus challenger {found.mean:+.5f}, {gate.confidence:.0%} one-sided bounds {bounds}"
     return _Found(_against(found, gate.margin), reason, found.mean, gate.margin)
+
+
+def baselines_check(case: CaseForPromotion, gates: Iterable[Gate]) -> Check | None:
+    """Say whether the challenger beats each baseline that it must beat; None where gates of the spec judge all of them.
+
+    A mean daily loss below each baseline's passes. Otherwise it fails where days show that some baseline is better, and is open
+    where they do not.
+    """
+    by_gates = {name for gate in gates if isinstance(gate, BaselineGate) for name in gate.baselines}
+    asked = case.must_beat
+    names = [name for name in asked.baselines if name.partition(" ")[0] not in by_gates] if asked else []
+    if not asked or not names:
+        return None
+    sides = [_ahead(name, case.baselines.get(name, {}).get(asked.loss, ())) for name in names]
+    worst = _worst(sides)
+    reason = "; ".join(side.reason for side in sides if side.outcome is worst.outcome)
+    return Check(name=f"{asked.loss} better than that of {', '.join(names)}", **worst._replace(reason=reason)._asdict())
+
+
+def _ahead(name: str, told: Sequence[BaselineDay]) -> _Found:
+    """Say whether the challenger's mean daily loss is below a baseline's."""
+    days = _days(told)
+    count = len(days.differences)
+    if days.problem or not count:
+        reason = f"{name}: {days.problem or 'it is not known, for there was nothing to learn it from'}"
+        return _Found(Outcome.UNDECIDED, reason, limit=0.0)
+    mean = sum(days.differences) / count
+    if not isfinite(mean):
+        return _Found(Outcome.UNDECIDED, f"{name}: the daily differences are too large to compare", limit=0.0)
+    reason = f"{name} minus challenger {mean:+.5f} over {count} day{'s' if count > 1 else ''}"
+    if mean > 0:
+        return _Found(Outcome.PASS, reason, mean, 0.0)
+    found = _interval(days.differences, _BEATEN_CONFIDENCE)
+    if count >= _BEATEN_DAYS and found.finite and found.high < 0:
+        words = f"{reason}, at most {found.high:+.5f} with {_BEATEN_CONFIDENCE:.0%} one-sided confidence: it is better"
+        return _Found(Outcome.FAIL, words, mean, 0.0)
+    return _Found(Outcome.UNDECIDED, f"{reason}: not beaten, nor shown to be better", mean, 0.0)
 
 
 def _level(gate: CalibrationGate | BaseRateGate, case: CaseForPromotion) -> _Found:

@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Discriminator, Field, StrictBool, StrictFloat, StrictInt, Tag, field_validator, model_validator
 
+from ratchet.domain.gates import Baseline
 from ratchet.domain.models import Task
 from ratchet.domain.records import Record
 
@@ -317,6 +318,12 @@ class Evaluation(Record):
         3, ge=1, description="Of a multiclass task: a label among the k likeliest counts as found."
     )
     ndcg_at: StrictInt = Field(10, ge=1, description="Of a ranking: how far down a list is looked at.")
+    baselines: tuple[Baseline, ...] = Field(
+        ("average", "recent", "linear"),
+        min_length=1,
+        description="Which of the baselines a challenger must beat on the hold-out, by the loss of the comparison; all are computed and shown every "
+        "night. A gate of kind baseline judges those that it names in this one's place.",
+    )
     business: dict[Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,62}$")], str] = Field(
         {},
         description="Metrics of one's own by name: a SQL aggregate over the hold-out's predictions, with the columns `label`, `prediction`, `dt` and "

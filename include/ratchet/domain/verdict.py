@@ -8,12 +8,12 @@ from ratchet.domain.checks import Check, Outcome
 from ratchet.domain.evidence import evidence_check
 from ratchet.domain.gates import BoundGate, EvidenceGate, Gate
 from ratchet.domain.records import Record
-from ratchet.domain.rules import rule_check
+from ratchet.domain.rules import baselines_check, rule_check
 
 if TYPE_CHECKING:
     from ratchet.domain.case import CaseForPromotion
 
-SMOKE_TEST = "smoke test"
+SMOKE_TEST, BASELINES = "smoke test", "baselines"
 
 
 class Verdict(Record):
@@ -45,6 +45,9 @@ def judge(case: CaseForPromotion, gates: tuple[Gate, ...]) -> Verdict:
     outcomes = {check.outcome for check in checks}
     if checks[-1].outcome is not Outcome.PASS:
         outcomes.add(Outcome.UNDECIDED)  # no other check makes up for an artifact that was not tried
+    if beaten := baselines_check(case, gates):
+        checks.append(beaten.model_copy(update={"kind": BASELINES}))
+        outcomes.add(beaten.outcome)
     bound = any(isinstance(gate, BoundGate) for gate in gates)
     if not bound and not case.champion:
         reason = "no champion yet, and no gate of kind 'bound' that could speak for the first one"

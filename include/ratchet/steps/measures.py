@@ -6,13 +6,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ratchet.domain.case import BaselineDay, DataHealth, DayLoss, Level, MetricValue, SharedMetric
+from ratchet.domain.case import DataHealth, DayLoss, Level, MetricValue, SharedMetric
 from ratchet.domain.drift import index_of_counts, stability_index
-from ratchet.domain.gates import AgeGate, BaselineGate, DriftGate, SliceGapGate, SlicesGate, StabilityGate
+from ratchet.domain.gates import AgeGate, DriftGate, SliceGapGate, SlicesGate, StabilityGate
 from ratchet.domain.losses import daily_losses
-from ratchet.domain.windows import DAY
 from ratchet.ports import lists_in
 from ratchet.steps import frames, turns
+from ratchet.steps.baselines import baselines
 from ratchet.steps.binning import bins_of, counts
 from ratchet.steps.champion import refuse_strange
 
@@ -22,12 +22,10 @@ if TYPE_CHECKING:
 
     import pyarrow as pa
 
-    from ratchet.domain.gates import Baseline, Loss
+    from ratchet.domain.gates import Loss
     from ratchet.domain.models import ModelFiles, Task
     from ratchet.ports import FeatureFrame, Floats
     from ratchet.steps.context import Context
-
-_LINEAR_ROWS = 50_000  # that the linear baseline learns from, evenly over the days
 
 
 class Scored:
@@ -126,7 +124,7 @@ def measures(ctx: Context, frame: FeatureFrame, challenger: Scored, common: Comm
         "levels": _levels(ctx, challenger, frame),
         "health": _health(ctx, frame),
         "served_days": _served(ctx) if any(isinstance(g, AgeGate) for g in gates) else None,
-        "baselines": _baselines(ctx, [g for g in gates if isinstance(g, BaselineGate)], challenger, frame),
+        **baselines(ctx, frame, challenger),
     }
     drift = [g for g in gates if isinstance(g, DriftGate)]
     if drift:
@@ -256,47 +254,6 @@ def _served(ctx: Context) -> int | None:
     reign = ctx.night.score.reign
     entry = next((e for e in turns.look(ctx.services, ctx.pipeline.name) if e.seq == reign), None)
     return (ctx.night.request.cutoff - entry.judged_through).days if entry else None
-
-
-def _baselines(
-    ctx: Context, gates: list[BaselineGate], challenger: Scored, frame: FeatureFrame
-) -> dict[str, dict[str, tuple[BaselineDay, ...]]]:
-    found: dict[str, dict[str, tuple[BaselineDay, ...]]] = {}
-    for gate in gates:
-        for name in gate.baselines:
-            predictions = _baseline(ctx, gate, name, challenger, frame)
-            if predictions is not None:
-                found.setdefault(gate.key(name), {})[gate.loss] = _beaten(gate.loss, challenger, predictions)
-    return found
-
-
-def _baseline(
-    ctx: Context, gate: BaselineGate, name: Baseline, challenger: Scored, frame: FeatureFrame
-) -> Floats | None:
-    """Return what a baseline predicts for the hold-out; None where it has no day to learn from."""
-    first, last = ctx.windows.fit.first, ctx.windows.stop.last
-    if name == "recent":
-        first = max(first, ctx.windows.holdout.first - DAY * gate.recent_days)
-    if name == "linear":
-        before = frame.spread(first, last, _LINEAR_ROWS)
-        return ctx.services.trainer.linear(challenger.files, before, challenger.table) if before.num_rows else None
-    past = _past(ctx, challenger, frame, first)
-    if not len(past):
-        return None
-    constant: Any = past.mean()  # of a ranking: no order at all
-    if challenger.classes and challenger.predictions.ndim > 1:
-        constant = np.array([(past == i).mean() for i in range(len(challenger.classes))])
-    elif challenger.measuring.quantiles:
-        constant = np.quantile(past, challenger.measuring.quantiles)
-    return np.broadcast_to(constant, challenger.predictions.shape)
-
-
-def _beaten(loss: Loss, challenger: Scored, predictions: Floats) -> tuple[BaselineDay, ...]:
-    theirs, ours = challenger.daily(loss, predictions=predictions), challenger.daily(loss)
-    return tuple(
-        BaselineDay(day=day, rows=rows, baseline=value, challenger=ours[day][1])
-        for day, (rows, value) in theirs.items()
-    )
 
 
 def _slices(compared: set[tuple[str, Loss]], common: Common) -> dict[str, dict[str, dict[str, tuple[DayLoss, ...]]]]:
