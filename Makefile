@@ -43,9 +43,9 @@ status: setup ## Show the services, their addresses and how to log in
 	@$(BIN)/ratchet status
 
 .PHONY: test
-test: lint ## Run the linters and every test
+test: lint ## Run the linters and every test, on all processors; `PYTEST="-n0 tests/unit"` adds arguments
 	$(call say,'tests')
-	@$(BIN)/python -m pytest $(PYTEST)
+	@$(BIN)/python -m pytest -n auto --dist loadfile $(PYTEST)
 
 .PHONY: lint
 lint: setup $(TOOLS)/stamps/dev ## Run the linters alone

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from ratchet.stack.catalogue import closure
 from ratchet.stack.control import down, environment, up
-from ratchet.stack.ports import any_free
+from ratchet.stack.ports import reserved
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -33,11 +33,9 @@ def embedded(state: Path, services: Iterable[str] = ("s3", "mlflow"), **options:
 
     Without Airflow this takes about as long as importing MLflow once.
     """
-    ports: dict[str, int] = {}
-    for name in closure(services):
-        ports[name] = any_free(ports.values())
-    try:
-        found = up(state, services=services, ports=ports, owner=os.getpid(), **options)
-        yield Embedded(state, environment(state), found)
-    finally:
-        down(state)
+    with reserved(closure(services)) as ports:
+        try:
+            found = up(state, services=services, ports=ports, owner=os.getpid(), **options)
+            yield Embedded(state, environment(state), found)
+        finally:
+            down(state)

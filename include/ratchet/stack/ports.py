@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import os
 import socket
+import sys
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ratchet.errors import SettingsInvalid, UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
 
 HOST = "127.0.0.1"
 
@@ -61,6 +63,26 @@ def any_free(taken: Iterable[int] = ()) -> int:
             port = int(probe.getsockname()[1])
         if port not in avoid:
             return port
+
+
+@contextmanager
+def reserved(names: Iterable[str]) -> Iterator[dict[str, int]]:
+    """Choose a free port for each name, and keep them from everybody who asks for any port until the `with` block ends.
+
+    The seconds between choosing a port and listening on it are enough for another process to be given it. A socket that is
+    bound and does not listen leaves the port to a server that asks for it by its number, on Linux; elsewhere it would not,
+    and nothing is kept.
+    """
+    with ExitStack() as held:
+        found: dict[str, int] = {}
+        for name in names:
+            keeper = held.enter_context(socket.socket(socket.AF_INET, socket.SOCK_STREAM))
+            keeper.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            keeper.bind((HOST, 0))
+            found[name] = int(keeper.getsockname()[1])
+        if sys.platform != "linux":
+            held.close()
+        yield found
 
 
 def asked_for(environment: Mapping[str, str] | None = None) -> dict[str, int]:

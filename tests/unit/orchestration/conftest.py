@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import tempfile
 from datetime import UTC, datetime
 from types import SimpleNamespace
 
@@ -11,8 +9,6 @@ import pytest
 from stand_in import Events
 
 from fakes import MemoryRegistry, MemoryStore
-
-os.environ.setdefault("AIRFLOW_HOME", tempfile.mkdtemp(prefix="ratchet-airflow-"))
 
 
 @pytest.fixture

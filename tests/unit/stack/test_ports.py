@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import socket
+import sys
+from contextlib import ExitStack
 
 import pytest
 
@@ -27,6 +29,21 @@ def test_any_free_avoids_what_is_taken(monkeypatch):
     """Two calls may be given the same number by the kernel: the one that is promised already is passed over."""
     first = ports.any_free()
     assert ports.any_free({first}) != first
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere a bound socket keeps servers out too")
+def test_a_reserved_port_is_kept_for_the_server_that_asks_for_it_by_its_number():
+    """Who would be given any port is not given this one; a server that asks for it listens there."""
+    with ports.reserved(["s3", "mlflow"]) as found, ExitStack() as sockets:
+        assert len(set(found.values())) == 2
+        for port in found.values():
+            with pytest.raises(OSError, match="in use"):
+                sockets.enter_context(socket.socket()).bind(("127.0.0.1", port))
+            assert ports.is_free(port)
+            sockets.enter_context(socket.create_server(("127.0.0.1", port)))
+            assert not ports.is_free(port)
+    with socket.socket() as anybody:
+        anybody.bind(("127.0.0.1", found["s3"]))
 
 
 def test_a_port_that_was_asked_for_is_taken(monkeypatch):

@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-import os
-import tempfile
 from datetime import date
 from types import SimpleNamespace
 
 import pytest
-
-os.environ.setdefault("AIRFLOW_HOME", tempfile.mkdtemp(prefix="ratchet-airflow-"))
 
 from ratchet.domain.checks import Check, Outcome
 from ratchet.domain.ledger import GENESIS, Champion, LedgerEntry

@@ -2,17 +2,12 @@
 
 from __future__ import annotations
 
-import os
-import tempfile
 from datetime import UTC, date, datetime, timedelta
 from types import SimpleNamespace
 
 import pytest
 
 from fakes import MemoryStore
-
-os.environ.setdefault("AIRFLOW_HOME", tempfile.mkdtemp(prefix="ratchet-airflow-"))
-
 from ratchet.adapters.ledger import ObjectLedger
 from ratchet.domain import layout
 from ratchet.domain.ledger import GENESIS, Champion, LedgerEntry
