@@ -2,7 +2,8 @@
 
 Half of the rows learn how high the label is for each value (numbers: for each of many bins), the other half is ranked by that.
 So a feature with a value of its own for every row tells nothing, whatever the type; one that says the label in disguise, by
-its order, its values or its nulls, tells all.
+its order, its values or its nulls, tells all. A feature that only some rows have is tried among these as well: what is filled
+in once the label is known, for half of the rows, ranks the whole by no more than luck would have it.
 """
 
 from __future__ import annotations
@@ -22,7 +23,19 @@ if TYPE_CHECKING:
 _BINS = 256
 _PER_BIN = 20  # rows that a bin needs to tell a mean
 _LEAST = 10  # rows of a class, in the half that is ranked, below which nothing is said
+_SOME, _SHARE = 200, 0.05  # rows that have a value, and their share of all, from which on they are tried apart
 _PRIOR = 1.0  # rows of the overall mean that each value's mean starts with
+
+
+def decides(feature: Floats, labels: Floats, task: Task, *, categories: bool) -> tuple[float | None, int]:
+    """Return `skill` over all rows or, where that is more, over those that have a value; and over how many rows that is."""
+    whole, there = skill(feature, labels, task, categories=categories), ~np.isnan(feature)
+    some = int(there.sum())
+    if max(_SOME, _SHARE * len(feature)) <= some < len(feature):
+        part = skill(feature[there], labels[there], task, categories=categories)
+        if part is not None and (whole is None or part > whole):
+            return part, some
+    return whole, len(feature)
 
 
 def skill(feature: Floats, labels: Floats, task: Task, *, categories: bool) -> float | None:

@@ -17,7 +17,7 @@ from pydantic import ValidationError
 
 from ratchet.domain import layout
 from ratchet.domain.findings import Finding, acting
-from ratchet.domain.leaks import skill
+from ratchet.domain.leaks import decides
 from ratchet.domain.models import CLASSIFIED
 from ratchet.domain.records import digest
 from ratchet.domain.summaries import FileSummary, Part
@@ -302,10 +302,11 @@ def _leaks(ctx: Context, table: pa.Table) -> list[Finding]:
             continue
         categories = _is_category(rows[name].type)
         values = _coded(rows[name]) if categories else _numbers(rows[name])
-        value = skill(values, labels, task, categories=categories)
+        value, of = decides(values, labels, task, categories=categories)
         if value is not None and value >= limit:
+            having = f"the {of} of {rows.num_rows} rows that have it" if of < rows.num_rows else f"{of} rows"
             words = (
-                f"feature {name} alone {what.format(value)} (of {rows.num_rows} rows): it is probably known only once the label is. Leave it "
+                f"feature {name} alone {what.format(value)} (of {having}): it is probably known only once the label is. Leave it "
                 "out of the query and add its column to source.unknown_at_prediction; where it is known in time, name it in "
                 "validation.window.leak.allowed"
             )

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ratchet.domain.leaks import skill
+from ratchet.domain.leaks import decides, skill
 
 ROWS = 4000
 RANDOM = np.random.default_rng(5)
@@ -40,6 +40,23 @@ def test_a_leak_of_any_kind_shows(name):
     """A label in disguise decides it: by order, by bands, by nulls, by names."""
     feature, categories = LEAKS[name]
     assert skill(feature, HOT, "binary", categories=categories) > 0.99
+
+
+@pytest.mark.parametrize("name", ["the label itself", "in order", "a band in the middle", "names without order"])
+def test_a_leak_that_only_some_rows_have_shows(name):
+    """What is filled in for a part of the rows once the label is known decides it there, however little it ranks of the whole."""
+    feature, categories = LEAKS[name]
+    some = np.where(np.arange(ROWS) % 10 < 3, feature, np.nan)
+    assert skill(some, HOT, "binary", categories=categories) < 0.8
+    value, rows = decides(some, HOT, "binary", categories=categories)
+    assert value > 0.99
+    assert rows == ROWS * 3 // 10
+
+
+def test_of_a_few_rows_nothing_is_said_apart():
+    """A feature that fewer than one in twenty rows have is judged over all rows: so few agree by chance."""
+    feature = np.where(np.arange(ROWS) % 25 == 0, HOT, np.nan)
+    assert decides(feature, HOT, "binary", categories=False) == (skill(feature, HOT, "binary", categories=False), ROWS)
 
 
 @pytest.mark.parametrize("categories", [True, False])
