@@ -20,7 +20,7 @@ from pathlib import Path
 
 from ratchet.airflow_api import AirflowApi
 from ratchet.demo.feed import land
-from ratchet.spec import default_home, load_pipeline
+from ratchet.home import default_home, load_pipeline
 from ratchet.stack import embedded
 from ratchet.wiring import object_store
 

@@ -29,7 +29,7 @@ import pyarrow.parquet as pq
 
 from ratchet.airflow_api import AirflowApi
 from ratchet.domain.night import NightRequest
-from ratchet.spec import load_pipeline
+from ratchet.home import load_pipeline
 from ratchet.stack import embedded
 from ratchet.steps.context import Context
 from ratchet.steps.night import run_night

@@ -29,7 +29,8 @@ import pyarrow.compute as pc
 from ratchet.adapters.xgb import XgbTrainer
 from ratchet.domain.records import sha256
 from ratchet.domain.windows import windows
-from ratchet.ports import FeatureFrame, FeatureQuery, TrainingPlan
+from ratchet.ports import TrainingPlan
+from ratchet.tables import FeatureFrame, FeatureQuery
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

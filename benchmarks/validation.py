@@ -203,7 +203,7 @@ def curve(folder: Path, windows: list[int]) -> None:
     from ratchet.adapters.gx import GxValidator
     from ratchet.adapters.s3 import S3Store
     from ratchet.demo.feed import land
-    from ratchet.spec import load_pipeline
+    from ratchet.home import load_pipeline
     from ratchet.stack import embedded
     from ratchet.steps.context import Services
 

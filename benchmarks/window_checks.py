@@ -25,8 +25,8 @@ from ratchet.adapters.duck import DuckEngine
 from ratchet.demo.feed import land
 from ratchet.domain.summaries import Part
 from ratchet.domain.window_checks import findings
-from ratchet.ports import SummaryPlan, TableFile
-from ratchet.spec import load_pipeline
+from ratchet.home import load_pipeline
+from ratchet.tables import SummaryPlan, TableFile
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping

@@ -23,13 +23,14 @@ from ratchet.adapters.duck import DuckEngine
 from ratchet.demo.feed import land
 from ratchet.domain.records import digest
 from ratchet.domain.windows import Span
-from ratchet.ports import FeatureFrame, FeatureQuery, TableFile, TableFiles
-from ratchet.spec import Pipeline, default_home, load_pipeline
+from ratchet.home import default_home, load_pipeline
+from ratchet.tables import FeatureFrame, FeatureQuery, TableFile, TableFiles
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from ratchet.domain.snapshots import StoredObject
+    from ratchet.spec import Pipeline
 
 PIPELINE = "flight_delay"
 DATASETS = ("flights", "weather")

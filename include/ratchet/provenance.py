@@ -11,7 +11,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-_DECIDE = ("domain", "steps", "adapters", "spec.py", "ports.py")  # where a result is decided
+_DECIDE = ("domain", "steps", "adapters", "spec.py", "tables.py", "ports.py")  # where a result is decided
 # Not there: what tells of results, keeps or deletes them, or acts on a champion. Models and verdicts are the same whatever these
 # do, so a change in them must neither make a night anew nor take back what has been proved of a recipe.
 _DECIDE_NOTHING = frozenset(

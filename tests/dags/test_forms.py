@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from ratchet.spec import pipeline_names
+from ratchet.home import pipeline_names
 
 ROOT = Path(__file__).resolve().parents[2]
 FIELDS = {

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from ratchet.domain.night import STEPS
-from ratchet.spec import load_pipeline, pipeline_names
+from ratchet.home import load_pipeline, pipeline_names
 
 ROOT = Path(__file__).resolve().parents[2]
 NAMES = pipeline_names(ROOT / "include")

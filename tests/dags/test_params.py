@@ -7,7 +7,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from ratchet.spec import load_pipeline
+from ratchet.home import load_pipeline
 
 
 @pytest.fixture(scope="module")

@@ -26,8 +26,8 @@ from ratchet.cli import main
 from ratchet.cli.show import night_json
 from ratchet.domain.night import NightRequest
 from ratchet.errors import RatchetError
+from ratchet.home import load_pipeline
 from ratchet.settings import settings
-from ratchet.spec import load_pipeline
 from ratchet.steps.night import run_night
 from unit.steps.small_world import QuickTrainer
 

@@ -22,7 +22,8 @@ from ratchet.adapters.ledger import ObjectLedger
 from ratchet.adapters.mlflow import MlflowRegistry
 from ratchet.adapters.s3 import S3Store
 from ratchet.domain.night import Night, NightRequest
-from ratchet.spec import Pipeline, parse_spec
+from ratchet.home import parse_spec
+from ratchet.spec import Pipeline
 from ratchet.steps.context import Services
 from ratchet.steps.night import run_night
 from unit.steps.small_world import SPEC, SQL, SUITE, QuickTrainer, partition

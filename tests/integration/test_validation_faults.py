@@ -26,8 +26,8 @@ from integration.lakes import (
 )
 from ratchet.adapters.gx import GxValidator
 from ratchet.domain.night import NightRequest
+from ratchet.home import load_pipeline
 from ratchet.settings import settings
-from ratchet.spec import load_pipeline
 from ratchet.steps.night import run_night
 from ratchet.wiring import services
 

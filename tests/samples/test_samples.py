@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from ratchet.domain.models import Task
-from ratchet.spec import load_pipeline
+from ratchet.home import load_pipeline
 from samples.data import SAMPLES, churn, deliveries, energy, searches, tickets
 
 HOMES = Path(__file__).parent

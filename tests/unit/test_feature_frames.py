@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ratchet.ports import FeatureFrame
+from ratchet.tables import FeatureFrame
 
 FIRST = date(2024, 5, 1)
 COUNTS = {"landed": 0, "unlabelled": 0, "dropped": 0, "columns": {}}

@@ -21,7 +21,10 @@ def package(tmp_path):
     return copy
 
 
-@pytest.mark.parametrize("name", ["steps/train.py", "domain/rules.py", "adapters/duck.py", "adapters/gx.py", "spec.py"])
+@pytest.mark.parametrize(
+    "name",
+    ["steps/train.py", "domain/rules.py", "adapters/duck.py", "adapters/gx.py", "spec.py", "tables.py", "ports.py"],
+)
 def test_code_that_decides_is_in_the_digest(package, name):
     """A change in what fits, validates or judges is another code."""
     before = provenance.digest_of(package)

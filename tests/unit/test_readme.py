@@ -10,7 +10,8 @@ import pytest
 
 from ratchet.adapters.duck import check
 from ratchet.domain.gates import METRICS
-from ratchet.spec import json_schema, load_pipeline
+from ratchet.home import load_pipeline
+from ratchet.spec import json_schema
 
 ROOT = Path(__file__).resolve().parents[2]
 README = (ROOT / "README.md").read_text()

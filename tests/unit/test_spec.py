@@ -11,7 +11,8 @@ import pytest
 import yaml
 
 from ratchet.errors import PipelineUnknown, SpecInvalid
-from ratchet.spec import Pipeline, default_home, json_schema, load_pipeline, parse_spec, pipeline_names
+from ratchet.home import default_home, load_pipeline, parse_spec, pipeline_names
+from ratchet.spec import Pipeline, json_schema
 from ratchet.wording import read_value
 
 if TYPE_CHECKING:

@@ -8,7 +8,8 @@ import pytest
 import yaml
 
 from ratchet.errors import SpecInvalid
-from ratchet.spec import Pipeline, parse_spec
+from ratchet.home import parse_spec
+from ratchet.spec import Pipeline
 
 SPEC = {
     "name": "demo",

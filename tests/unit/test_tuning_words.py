@@ -8,7 +8,7 @@ from ratchet.adapters.report import HtmlReporter
 from ratchet.cli.show import search_json, tell, tell_search
 from ratchet.domain.night import Night, NightRequest, TrialTold, TuneResult
 from ratchet.domain.tuning import Found
-from ratchet.spec import load_pipeline
+from ratchet.home import load_pipeline
 
 DAY = date(2024, 3, 8)
 FOUND = Found(

@@ -17,7 +17,7 @@ import numpy as np
 from ratchet.adapters.matrix import ROWS, described, labels, matrix
 from ratchet.errors import DataRejected, Problem, SpecInvalid
 from ratchet.local_cache import full_disk_rejects, lacks_room
-from ratchet.ports import lists_in
+from ratchet.tables import lists_in
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -26,7 +26,8 @@ if TYPE_CHECKING:
 
     from ratchet.domain.models import ModelSchema
     from ratchet.domain.windows import Span
-    from ratchet.ports import FeatureFrame, Floats, TrainingPlan
+    from ratchet.ports import TrainingPlan
+    from ratchet.tables import FeatureFrame, Floats
 
     Weigh = Callable[[pa.Table, Floats], Floats]  # rows and their labels → how much each counts
 

@@ -27,7 +27,8 @@ if TYPE_CHECKING:
 
     from ratchet.domain.models import ModelSchema
     from ratchet.domain.windows import Span
-    from ratchet.ports import AfterRound, FeatureFrame, Fit, Prepared, TrainingPlan
+    from ratchet.ports import AfterRound, Fit, Prepared, TrainingPlan
+    from ratchet.tables import FeatureFrame
 
 _ATTEMPTS = 5  # so often may workers be lost
 _TRIED = 512  # rows on which parameters are tried here

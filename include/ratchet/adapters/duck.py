@@ -37,7 +37,7 @@ from ratchet.domain.records import digest
 from ratchet.domain.schemas import FileColumns, agreement, remedy
 from ratchet.errors import DataRejected, Problem, SpecInvalid
 from ratchet.local_cache import intact, remember
-from ratchet.ports import GROUP, FeatureFrame, FileProfile
+from ratchet.tables import GROUP, FeatureFrame, FileProfile
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -46,8 +46,8 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
     from ratchet.domain.summaries import FileSummary
-    from ratchet.ports import Cut, FeatureQuery, FileFormat, Floats, SummaryPlan, TableFile, TableFiles
     from ratchet.spec import Pipeline
+    from ratchet.tables import Cut, FeatureQuery, FileFormat, Floats, SummaryPlan, TableFile, TableFiles
 
 _LAYOUT = 4  # of the converted files and their profiles; another number converts anew
 _FILE = 1 << 32  # row_id = file × this + row in the file

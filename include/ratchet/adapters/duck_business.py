@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     import pyarrow as pa
 
-    from ratchet.ports import Floats
+    from ratchet.tables import Floats
 
 _NUMBERS = ("DECIMAL", "DOUBLE", "FLOAT", "BOOLEAN", "HUGEINT", "UHUGEINT", "BIGINT", "UBIGINT", "INTEGER", "UINTEGER",
             "SMALLINT", "USMALLINT", "TINYINT", "UTINYINT")  # fmt: skip

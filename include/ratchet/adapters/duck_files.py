@@ -18,13 +18,13 @@ from typing import TYPE_CHECKING, Any
 
 from ratchet.adapters.duck_sql import first_line, identifier, lacks_room, literal, type_problem
 from ratchet.errors import DataRejected, Problem, SpecInvalid
-from ratchet.ports import FileProfile
+from ratchet.tables import FileProfile
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
-    from ratchet.ports import FileFormat
+    from ratchet.tables import FileFormat
 
 MAX_EXPANDED = 8 << 30  # bytes that one source file may expand to
 _LINE = 4 << 20  # bytes of one row

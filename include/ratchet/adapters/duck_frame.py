@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from ratchet.errors import DataRejected, Problem, SpecInvalid
-from ratchet.ports import LABELS
+from ratchet.tables import LABELS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from datetime import date
 
-    from ratchet.ports import SummaryPlan, TableFile
+    from ratchet.tables import SummaryPlan, TableFile
 
 _ROWS = 1024  # of a day and file, that are sampled where there are many more
 _CLASSES = 1000  # more are no classes

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
     from ratchet.domain.models import ModelSchema
-    from ratchet.ports import Floats
+    from ratchet.tables import Floats
 
 _MOST_ROWS = 50_000  # to fit on, evenly over the days; a linear model learns little from more
 _ROWS = 50_000  # that are scored at a time

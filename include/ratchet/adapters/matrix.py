@@ -12,14 +12,14 @@ import numpy as np
 
 from ratchet.domain.models import Feature, ModelSchema
 from ratchet.errors import DataRejected, Problem, SpecInvalid
-from ratchet.ports import LABELS
+from ratchet.tables import LABELS
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
     from ratchet.domain.models import Task
     from ratchet.domain.windows import Span
-    from ratchet.ports import FeatureFrame, Floats
+    from ratchet.tables import FeatureFrame, Floats
 
 ROWS = 250_000  # that are turned into a matrix at a time
 

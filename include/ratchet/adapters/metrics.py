@@ -11,7 +11,7 @@ from ratchet.domain.rankings import lists_of, numbered
 
 if TYPE_CHECKING:
     from ratchet.domain.measuring import Measuring
-    from ratchet.ports import Floats
+    from ratchet.tables import Floats
 
 Metrics = dict[str, float | None]
 

@@ -31,17 +31,8 @@ if TYPE_CHECKING:
     from ratchet.domain.measuring import Measuring
     from ratchet.domain.retention import TrackedRun
     from ratchet.domain.windows import Span, Windows
-    from ratchet.ports import (
-        AfterRound,
-        DatasetUsed,
-        FeatureFrame,
-        FeatureQuery,
-        Floats,
-        ObjectStore,
-        Prepared,
-        Trainer,
-        TrainingPlan,
-    )
+    from ratchet.ports import AfterRound, DatasetUsed, ObjectStore, Prepared, Trainer, TrainingPlan
+    from ratchet.tables import FeatureFrame, FeatureQuery, Floats
 
 _OURS = "s3://~sandbox/"  # no bucket can be called so
 _BY_CONTENT = ("validations/", "quarantine/", "data_docs/", "summaries/")  # known by what they are of: all share them

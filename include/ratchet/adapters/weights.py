@@ -15,7 +15,8 @@ if TYPE_CHECKING:
     from ratchet.adapters.batches import Weigh
     from ratchet.domain.models import ModelSchema
     from ratchet.domain.windows import Span
-    from ratchet.ports import FeatureFrame, Floats, TrainingPlan
+    from ratchet.ports import TrainingPlan
+    from ratchet.tables import FeatureFrame, Floats
 
 
 def weights(schema: ModelSchema, frame: FeatureFrame, days: Span, plan: TrainingPlan) -> Weigh | None:

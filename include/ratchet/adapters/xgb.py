@@ -41,7 +41,8 @@ if TYPE_CHECKING:
     from ratchet.domain.measuring import Measuring
     from ratchet.domain.models import Task
     from ratchet.domain.windows import Windows
-    from ratchet.ports import AfterRound, FeatureFrame, FeatureQuery, Floats, TrainingPlan
+    from ratchet.ports import AfterRound, TrainingPlan
+    from ratchet.tables import FeatureFrame, FeatureQuery, Floats
 
 _EVAL_METRIC: dict[Task, str] = {
     "binary": "logloss",

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
     from ratchet.domain.models import ModelFiles
-    from ratchet.ports import Floats
+    from ratchet.tables import Floats
 
 _ROUNDING = 1e-3  # of what was added up: sums of thousands of 32-bit numbers
 

@@ -38,7 +38,7 @@ def rollback(
     as_json: Json = False,
 ) -> None:
     """Send the champion back to one that served before, once that is loaded afresh and has scored today's rows."""
-    from ratchet.spec import load_pipeline
+    from ratchet.home import load_pipeline
     from ratchet.steps.rollback import roll_back
 
     services = connect_for(pipeline, home)
@@ -81,7 +81,7 @@ def promote(
     as_json: Json = False,
 ) -> None:
     """Override an UNDECIDED: promote a version all the same, where override.allowed names you and nothing failed."""
-    from ratchet.spec import load_pipeline
+    from ratchet.home import load_pipeline
     from ratchet.steps import turns
     from ratchet.steps.promote import may_override, promote_version
 
@@ -111,7 +111,7 @@ def reconcile(
     as_json: Json = False,
 ) -> None:
     """Verify the ledger and set the MLflow alias right, or adopt what a hand has set it to."""
-    from ratchet.spec import load_pipeline
+    from ratchet.home import load_pipeline
     from ratchet.steps import turns
     from ratchet.steps.adopt import adopt as take_over
     from ratchet.steps.champion import reconcile as set_right
@@ -140,7 +140,7 @@ def prune(
     as_json: Json = False,
 ) -> None:
     """Delete by the spec's `retention` what no champion, past or present, no ledger entry and no kept night needs."""
-    from ratchet.spec import default_home, load_pipeline, pipeline_names
+    from ratchet.home import default_home, load_pipeline, pipeline_names
     from ratchet.steps.prune import models_of, prunable
     from ratchet.steps.prune import prune as delete
 

@@ -38,7 +38,7 @@ def connect_for(pipeline: str, home: Path | None) -> Services:
     """
     from ratchet.domain.segments import parent_of
     from ratchet.errors import PipelineUnknown
-    from ratchet.spec import default_home, pipeline_names
+    from ratchet.home import default_home, pipeline_names
 
     where = home or default_home()
     names = pipeline_names(where)

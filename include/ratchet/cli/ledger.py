@@ -156,7 +156,7 @@ def tell_findings(findings: Sequence[Check]) -> None:
 
 
 def _of_services(pipeline: str | None, home: Path | None, *, deep: bool, against: Path | None) -> list[Audit]:
-    from ratchet.spec import default_home, pipeline_names
+    from ratchet.home import default_home, pipeline_names
     from ratchet.steps.audit import audit
 
     if pipeline:
@@ -205,7 +205,7 @@ def _lines(path: Path) -> list[str]:
 def _known(pipeline: str, home: Path | None) -> Services:
     """Build the services for a pipeline of the home, or for one that has gone from it and left its ledger."""
     from ratchet.domain import layout
-    from ratchet.spec import default_home, pipeline_names
+    from ratchet.home import default_home, pipeline_names
 
     services, where = connect(), home or default_home()
     names = pipeline_names(where)

@@ -79,7 +79,7 @@ def run(  # noqa: PLR0913  a command's options
 ) -> None:
     """Run one night in this process."""
     from ratchet.domain.night import NightRequest
-    from ratchet.spec import load_pipeline
+    from ratchet.home import load_pipeline
     from ratchet.steps.completion import wait as hold_back
     from ratchet.steps.context import Context
     from ratchet.steps.night import begin, run_night
@@ -204,7 +204,7 @@ def check(*, home: Home = None) -> None:
     """Check every pipeline of the home, with its suite and SQL, before anything runs."""
     from ratchet.adapters.duck import check as check_sql
     from ratchet.adapters.gx import check_suite
-    from ratchet.spec import default_home, load_pipeline, pipeline_names
+    from ratchet.home import default_home, load_pipeline, pipeline_names
 
     where = home or default_home()
     names = pipeline_names(where)

@@ -41,7 +41,7 @@ def list_(
     as_json: Json = False,
 ) -> None:
     """List what a night has left out: partitions as a whole, and rows one by one, with the reasons."""
-    from ratchet.spec import load_pipeline
+    from ratchet.home import load_pipeline
     from ratchet.steps.release import held
 
     services, loaded = connect_for(pipeline, home), load_pipeline(pipeline, home)
@@ -69,7 +69,7 @@ def show(
     as_json: Json = False,
 ) -> None:
     """Show what is held against a partition, and its rows that are left out one by one: file, number and reasons."""
-    from ratchet.spec import load_pipeline
+    from ratchet.home import load_pipeline
     from ratchet.steps.release import rows
 
     services, loaded = connect_for(pipeline, home), load_pipeline(pipeline, home)
@@ -106,7 +106,7 @@ def release(
     as_json: Json = False,
 ) -> None:
     """Give back a partition, or rows of it: the next night reads them, as a new version of the partition."""
-    from ratchet.spec import load_pipeline
+    from ratchet.home import load_pipeline
     from ratchet.steps.release import release as give_back
 
     services, loaded = connect_for(pipeline, home), load_pipeline(pipeline, home)

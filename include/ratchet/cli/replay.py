@@ -168,7 +168,7 @@ def _world(found: Settings, pipeline: Pipeline, folder: Path, shared: Path, name
 
 
 def _with_gates(pipeline: str, home: Path | None, gates: Path | None) -> Pipeline:
-    from ratchet.spec import load_pipeline, with_gates
+    from ratchet.home import load_pipeline, with_gates
 
     loaded = load_pipeline(pipeline, home)
     if gates is None:

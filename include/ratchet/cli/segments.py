@@ -29,7 +29,7 @@ def segments(
     A segment's model has a name of its own, PIPELINE--SLUG, which rollback, freeze, thaw, promote, history and ledger take as
     they take a pipeline's.
     """
-    from ratchet.spec import load_pipeline
+    from ratchet.home import load_pipeline
     from ratchet.steps.overview import newest
     from ratchet.steps.segments import standing_now
 

@@ -158,7 +158,7 @@ def verify(
 
 
 def _connected(pipeline: str, home: Path | None) -> tuple[Services, Pipeline]:
-    from ratchet.spec import load_pipeline
+    from ratchet.home import load_pipeline
 
     return connect_for(pipeline, home), load_pipeline(pipeline, home)
 

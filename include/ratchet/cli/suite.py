@@ -47,7 +47,7 @@ def draft(
 
     from ratchet.adapters.duck_history import DuckHistory
     from ratchet.domain.night import Night, NightRequest
-    from ratchet.spec import load_without_suite
+    from ratchet.home import load_without_suite
     from ratchet.steps.context import Context
     from ratchet.steps.draft import draft as propose
 

@@ -31,7 +31,7 @@ def tuning(
 
     Each trial is an MLflow run below the search's. When the next search is due the spec says under training.tuning.
     """
-    from ratchet.spec import load_pipeline
+    from ratchet.home import load_pipeline
     from ratchet.steps.tune import searches
 
     services, loaded = connect_for(pipeline, home), load_pipeline(pipeline, home)

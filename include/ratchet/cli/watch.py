@@ -23,7 +23,7 @@ def overdue(*, home: Home = None, as_json: Json = False) -> None:
     """Tell of every pipeline whose night has come to no decision by its deadline. Exit status 1 where there is one."""
     from rich.markup import escape
 
-    from ratchet.spec import default_home, load_pipeline, pipeline_names
+    from ratchet.home import default_home, load_pipeline, pipeline_names
     from ratchet.steps.overdue import overdue as look
 
     where, services, now = home or default_home(), connect(), datetime.now(UTC)

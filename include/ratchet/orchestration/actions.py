@@ -14,11 +14,11 @@ from airflow.sdk.definitions.param import ParamsDict
 from airflow.sdk.exceptions import AirflowFailException
 
 from ratchet.errors import UsageError
+from ratchet.home import default_home, load_pipeline, pipeline_names
 from ratchet.orchestration import notes, retries
 from ratchet.orchestration.events import ANY_CHAMPION, champion_asset, news
 from ratchet.orchestration.params import actor
 from ratchet.orchestration.tasks import connected, words
-from ratchet.spec import default_home, load_pipeline, pipeline_names
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

@@ -13,19 +13,19 @@ from airflow.sdk.exceptions import AirflowFailException, DownstreamTasksSkipped,
 from ratchet.domain.checks import Outcome
 from ratchet.domain.night import ApproveResult, Night
 from ratchet.errors import RatchetError
+from ratchet.home import load_pipeline
 from ratchet.orchestration import kept, notes
 from ratchet.orchestration.approvers import users
 from ratchet.orchestration.links import page
 from ratchet.orchestration.retries import tried_before
 from ratchet.orchestration.tasks import connected, hand_on, handed_on
-from ratchet.spec import load_pipeline
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from ratchet.domain.checks import Check
     from ratchet.domain.models import ModelVersion
-    from ratchet.spec import Approval
+    from ratchet.domain.promotion_rules import Approval
     from ratchet.steps.context import Services
 
 _PENDING = "nobody has answered yet"

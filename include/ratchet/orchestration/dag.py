@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any
 from airflow.sdk import DAG, CronDataIntervalTimetable
 
 from ratchet.domain.night import STEPS
+from ratchet.home import load_pipeline
 from ratchet.orchestration import docs, retries
 from ratchet.orchestration.events import ANY_CHAMPION, ANY_DRIFT, champion_asset
 from ratchet.orchestration.params import form
 from ratchet.orchestration.tasks import TIMEOUT, NobodyAsked, ReportTask, StepTask
-from ratchet.spec import load_pipeline
 
 if TYPE_CHECKING:
     from airflow.sdk import BaseOperator

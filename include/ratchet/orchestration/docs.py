@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from ratchet.domain.night import StepName
-    from ratchet.spec import ApprovalWhen, PipelineSpec
+    from ratchet.domain.promotion_rules import ApprovalWhen
+    from ratchet.spec import PipelineSpec
 
 TASKS: dict[StepName, str] = {
     "snapshot": "Lists the window's partitions up to the cutoff and pins the exact object versions that this night reads.",

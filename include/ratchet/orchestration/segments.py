@@ -14,11 +14,11 @@ from airflow.sdk.definitions.param import ParamsDict
 from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
 
 from ratchet.domain.segments import Segment, SegmentNight, SegmentPlan, chunked, name_of
+from ratchet.home import load_pipeline
 from ratchet.orchestration import kept
 from ratchet.orchestration.events import ANY_CHAMPION, champion_asset, news
 from ratchet.orchestration.retries import can_pass, tried_before, was_cleared
 from ratchet.orchestration.tasks import connected, handed_on, words
-from ratchet.spec import load_pipeline
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

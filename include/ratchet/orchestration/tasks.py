@@ -15,12 +15,12 @@ from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException, D
 
 from ratchet.domain.night import STEPS, Ended, Night, NightRequest, StepName
 from ratchet.errors import RatchetError, UsageError
+from ratchet.home import load_pipeline
 from ratchet.orchestration import approvers, connections, kept, notes
 from ratchet.orchestration.events import ANY_CHAMPION, ANY_DRIFT, champion_asset, drift_asset, drifted, news
 from ratchet.orchestration.links import LINKS, StepLink, addresses
 from ratchet.orchestration.params import check_override, request
 from ratchet.orchestration.retries import can_pass, tried_before, was_cleared
-from ratchet.spec import load_pipeline
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

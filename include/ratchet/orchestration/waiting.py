@@ -14,10 +14,10 @@ from airflow.sdk import BaseOperator
 from airflow.sdk.definitions.param import ParamsDict
 
 from ratchet.errors import RatchetError
+from ratchet.home import load_pipeline
 from ratchet.orchestration import notes
 from ratchet.orchestration.params import request
 from ratchet.orchestration.tasks import WAIT, connected
-from ratchet.spec import load_pipeline
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -10,10 +10,10 @@ from airflow.sdk import DAG, task
 from airflow.sdk.exceptions import AirflowFailException
 
 from ratchet.errors import RatchetError
+from ratchet.home import default_home, load_pipeline, pipeline_names
 from ratchet.orchestration import notes
 from ratchet.orchestration.retries import WeatherOnly
 from ratchet.orchestration.tasks import connected
-from ratchet.spec import default_home, load_pipeline, pipeline_names
 
 EVERY_HOUR = "40 * * * *"
 

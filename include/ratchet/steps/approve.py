@@ -12,7 +12,8 @@ if TYPE_CHECKING:
 
     from ratchet.domain.case import CaseForPromotion, DayLoss
     from ratchet.domain.night import Night
-    from ratchet.spec import ApprovalWhen, Pipeline, PipelineSpec
+    from ratchet.domain.promotion_rules import ApprovalWhen
+    from ratchet.spec import Pipeline, PipelineSpec
     from ratchet.steps.context import Context
 
 

@@ -17,9 +17,9 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from ratchet.domain.gates import Baseline, Loss
-    from ratchet.ports import FeatureFrame, Floats
     from ratchet.steps.context import Context
     from ratchet.steps.measures import Scored
+    from ratchet.tables import FeatureFrame, Floats
 
 _LINEAR_ROWS = 50_000  # that the linear baseline learns from, evenly over the days
 

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from datetime import date
 
-    from ratchet.ports import Floats
+    from ratchet.tables import Floats
 
     Ints = np.ndarray[Any, np.dtype[np.int64]]
 

@@ -8,7 +8,7 @@ import numpy as np
 
 from ratchet.domain.case import MetricValue
 from ratchet.domain.intervals import difference, draws, jackknife_intervals, left_out
-from ratchet.ports import LABELS
+from ratchet.tables import LABELS
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -16,9 +16,9 @@ if TYPE_CHECKING:
     from ratchet.domain.case import Difference
     from ratchet.domain.intervals import Interval
     from ratchet.domain.measuring import Measuring
-    from ratchet.ports import Floats
     from ratchet.steps.context import Context
     from ratchet.steps.measures import Common, Scored
+    from ratchet.tables import Floats
 
 PREFIX = "business."  # of their names among the other metrics
 _MOST = 6_000_000  # rows that are drawn for intervals

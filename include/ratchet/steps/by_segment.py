@@ -12,7 +12,7 @@ from ratchet.domain.records import Record, digest
 from ratchet.domain.segments import slug_of
 from ratchet.errors import Problem, SpecInvalid
 from ratchet.local_cache import full_disk_rejects, intact, remember, use
-from ratchet.ports import LABELS, FeatureFrame
+from ratchet.tables import LABELS, FeatureFrame
 
 if TYPE_CHECKING:
     from pathlib import Path

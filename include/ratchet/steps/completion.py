@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 from ratchet.domain.completion import Lacking, Manifest, beside, lacking, named, read_manifest
 from ratchet.domain.data_rules import ByManifest, ByMarker
 from ratchet.domain.records import Record
+from ratchet.domain.source_rules import ByPath
 from ratchet.errors import DataRejected, RatchetError
-from ratchet.spec import ByPath
 from ratchet.steps.listing import listed
 from ratchet.steps.pulls import pull
 

@@ -23,18 +23,18 @@ from ratchet.domain.profiles import CONFIDENCE, LABEL, PREDICTION, RARE, Bins, C
 from ratchet.domain.records import Record, digest
 from ratchet.domain.windows import DAY
 from ratchet.errors import ObjectNotFound
-from ratchet.ports import rows_of_days
 from ratchet.steps import frames
 from ratchet.steps.binning import bins_of, by_day, counts
 from ratchet.steps.snapshot import load
+from ratchet.tables import rows_of_days
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from ratchet.domain.models import ModelFiles, ModelVersion
     from ratchet.domain.windows import Windows
-    from ratchet.ports import FeatureFrame, Floats
     from ratchet.steps.context import Context
+    from ratchet.tables import FeatureFrame, Floats
 
     Predict = Callable[[pa.Table], Floats]
 

@@ -28,8 +28,8 @@ from ratchet.steps.uncertainty import intervals, paired_differences
 
 if TYPE_CHECKING:
     from ratchet.domain.models import ModelVersion
-    from ratchet.ports import Floats
     from ratchet.steps.context import Context
+    from ratchet.tables import Floats
 
 
 def evaluate(ctx: Context) -> EvaluateResult:

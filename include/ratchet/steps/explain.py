@@ -26,9 +26,9 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
     from ratchet.domain.models import ModelFiles
-    from ratchet.ports import Floats
     from ratchet.steps.context import Context
     from ratchet.steps.measures import Scored
+    from ratchet.tables import Floats
 
 # TreeSHAP takes about 2 ms of one core for a row and a MiB of booster: a sample costs about a second, however large the model.
 _WORK = 500_000_000  # rows times bytes

@@ -20,9 +20,9 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
     from ratchet.domain.models import Feature, ModelFiles
-    from ratchet.ports import Floats
     from ratchet.steps.context import Services
     from ratchet.steps.versions import Known
+    from ratchet.tables import Floats
 
 ASKED = "explanation"
 _OFF = 1e-3  # of a prediction: rounding of thousands of 32-bit numbers

@@ -10,20 +10,21 @@ from ratchet.domain import layout
 from ratchet.domain.night import Night, NightRequest
 from ratchet.domain.snapshots import Snapshot
 from ratchet.domain.windows import DAY, Span
-from ratchet.ports import FeatureQuery, TableFiles
 from ratchet.steps import history, quarantine
 from ratchet.steps.champion import problem_of
 from ratchet.steps.context import Context
+from ratchet.tables import FeatureQuery, TableFiles
 
 if TYPE_CHECKING:
     from datetime import date
 
     from ratchet.domain.ledger import Champion
     from ratchet.domain.snapshots import Pin
-    from ratchet.ports import FeatureFrame
-    from ratchet.spec import Pipeline, Table
+    from ratchet.domain.source_rules import Table
+    from ratchet.spec import Pipeline
     from ratchet.steps.context import Services
     from ratchet.steps.quarantine import Exclusions
+    from ratchet.tables import FeatureFrame
 
 _ROWS = 2000  # of the newest day; a schema that has changed shows in any of them
 _NIGHTS = 20  # back to which a night is looked for that got as far as validated data

@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING
 from ratchet.domain.records import Record, digest
 from ratchet.domain.windows import Span
 from ratchet.local_cache import full_disk_rejects, intact, remember, use
-from ratchet.ports import Cut, FeatureFrame, FeatureQuery, TableFile, TableFiles
 from ratchet.provenance import code_digest
 from ratchet.steps.by_segment import of_segment, sorted_by
 from ratchet.steps.pulls import pull_pinned
 from ratchet.steps.quarantine import exclusions
 from ratchet.steps.snapshot import date_column, file_format, load
+from ratchet.tables import Cut, FeatureFrame, FeatureQuery, TableFile, TableFiles
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -24,11 +24,11 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
     from ratchet.domain.snapshots import Pin, Snapshot
-    from ratchet.ports import FileProfile
-    from ratchet.spec import Table
+    from ratchet.domain.source_rules import Table
     from ratchet.steps.by_segment import Parts
     from ratchet.steps.context import Context
     from ratchet.steps.quarantine import Exclusions
+    from ratchet.tables import FileProfile
 
 
 class _Counts(Record):

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 
 from ratchet.domain.completion import Landing, names_day
 from ratchet.domain.data_rules import ByQuiet
+from ratchet.domain.source_rules import ByPath, Table
 from ratchet.errors import DataRejected, Problem, SpecInvalid
-from ratchet.spec import ByPath, Table
 
 if TYPE_CHECKING:
     from ratchet.domain.snapshots import StoredObject

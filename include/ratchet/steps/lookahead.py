@@ -12,17 +12,17 @@ from ratchet.domain.findings import Finding, acting
 from ratchet.domain.lookahead import changed, in_turn, met, shape
 from ratchet.domain.records import Record
 from ratchet.errors import DataRejected, Problem, SpecInvalid
-from ratchet.ports import LABELS
 from ratchet.steps import frames
 from ratchet.steps.snapshot import load
+from ratchet.tables import LABELS
 
 if TYPE_CHECKING:
     from datetime import date
 
     import pyarrow as pa
 
-    from ratchet.ports import FeatureFrame, Floats
     from ratchet.steps.context import Context
+    from ratchet.tables import FeatureFrame, Floats
 
 _TRIES = 3  # days beyond those asked for, where tables that end earlier cannot be read
 

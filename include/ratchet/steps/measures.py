@@ -10,11 +10,11 @@ from ratchet.domain.case import DataHealth, DayLoss, Level, MetricValue, SharedM
 from ratchet.domain.drift import index_of_counts, stability_index
 from ratchet.domain.gates import AgeGate, DriftGate, SliceGapGate, SlicesGate, StabilityGate
 from ratchet.domain.losses import daily_losses
-from ratchet.ports import lists_in
 from ratchet.steps import frames, turns
 from ratchet.steps.baselines import baselines
 from ratchet.steps.binning import bins_of, counts
 from ratchet.steps.champion import refuse_strange
+from ratchet.tables import lists_in
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 
     from ratchet.domain.gates import Loss
     from ratchet.domain.models import ModelFiles, Task
-    from ratchet.ports import FeatureFrame, Floats
     from ratchet.steps.context import Context
+    from ratchet.tables import FeatureFrame, Floats
 
 
 class Scored:

@@ -31,24 +31,24 @@ from ratchet.domain.policies import (
     schedules,
     turns,
 )
+from ratchet.domain.promotion_rules import Approval
 from ratchet.domain.records import Record
 from ratchet.errors import NightSkipped, ObjectNotFound, RatchetError, UsageError
-from ratchet.ports import lists_in
-from ratchet.spec import Approval
 from ratchet.steps import frames
 from ratchet.steps.champion import problem_of, refuse_strange
 from ratchet.steps.context import Context
 from ratchet.steps.night import begin, run_night, run_step
+from ratchet.tables import lists_in
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from ratchet.domain.night import Night
     from ratchet.domain.policies import PolicyName, Range, Schedule
-    from ratchet.ports import Floats
     from ratchet.spec import Pipeline
     from ratchet.steps.context import Services
     from ratchet.steps.crew import Crew, Worlds
+    from ratchet.tables import Floats
 
     Watch = Callable[[str, int, int, str], None]  # what is done, how much of how much, and the newest of it
 

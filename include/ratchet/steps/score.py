@@ -16,11 +16,11 @@ from ratchet.domain.gates import LOSSES
 from ratchet.domain.ledger import reign
 from ratchet.domain.losses import by_day, daily_losses
 from ratchet.domain.night import DayScore, ScoredVersion, ScoreResult
-from ratchet.ports import GROUP, lists_in
 from ratchet.steps import drift, frames, turns
 from ratchet.steps.champion import champion_version, problem_of, reconcile, refuse_strange
 from ratchet.steps.recorded import recorded
 from ratchet.steps.watch import predecessor, standby, watch
+from ratchet.tables import GROUP, lists_in
 
 if TYPE_CHECKING:
     from ratchet.domain.drifted import DriftResult

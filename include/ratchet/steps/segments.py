@@ -36,9 +36,9 @@ if TYPE_CHECKING:
 
     from ratchet.domain.models import ModelVersion
     from ratchet.domain.night import Night
-    from ratchet.ports import FeatureFrame
     from ratchet.spec import Pipeline
     from ratchet.steps.context import Services
+    from ratchet.tables import FeatureFrame
 
     Watch = Callable[[str, str], None]
 

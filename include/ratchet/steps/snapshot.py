@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING
 from ratchet.domain import layout
 from ratchet.domain.night import SnapshotResult
 from ratchet.domain.snapshots import Pin, Snapshot
+from ratchet.domain.source_rules import ByColumn, Table
 from ratchet.errors import AlreadyExists, DataRejected, NightSkipped, ObjectNotFound
-from ratchet.ports import FileFormat
-from ratchet.spec import ByColumn, Table
 from ratchet.steps import completion, pinned, pulls
 from ratchet.steps.listing import listed
 from ratchet.steps.quarantine import releases_of
+from ratchet.tables import FileFormat
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

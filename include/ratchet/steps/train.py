@@ -11,19 +11,21 @@ from ratchet.domain.accounting import RowAccount
 from ratchet.domain.night import TrainResult
 from ratchet.domain.windows import Span
 from ratchet.errors import AlreadyExists, NightSkipped, Problem, RowsUnaccounted, SpecInvalid
-from ratchet.ports import LABELS, DatasetUsed, TrainingPlan
+from ratchet.ports import DatasetUsed, TrainingPlan
 from ratchet.provenance import cpus, libraries
 from ratchet.steps import business, frames, lookahead
 from ratchet.steps.recorded import recorded
 from ratchet.steps.snapshot import accept, load
 from ratchet.steps.window_checks import feature_findings, unless_rejected
+from ratchet.tables import LABELS
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
     from ratchet.domain.windows import Windows
-    from ratchet.ports import FeatureFrame, Fit
+    from ratchet.ports import Fit
     from ratchet.steps.context import Context
+    from ratchet.tables import FeatureFrame
 
 
 def train(ctx: Context) -> TrainResult:

@@ -26,21 +26,21 @@ from ratchet.domain.records import Record, digest
 from ratchet.domain.statistics import Evidence
 from ratchet.domain.windows import DAY, Span
 from ratchet.errors import AlreadyExists, DataRejected, ObjectNotFound
-from ratchet.ports import lists_in
 from ratchet.steps import frames
 from ratchet.steps.champion import problem_of, recipe_of
 from ratchet.steps.context import silent
 from ratchet.steps.pairs import over_common_rows
 from ratchet.steps.train import fitted, refitted
+from ratchet.tables import lists_in
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from ratchet.domain.ledger import LedgerEntry
     from ratchet.domain.models import ModelFiles, ModelVersion
-    from ratchet.ports import FeatureFrame, Floats
     from ratchet.spec import Pipeline, PipelineSpec
     from ratchet.steps.context import Context
+    from ratchet.tables import FeatureFrame, Floats
 
 _SHADOWS = 7  # of the newest challengers of the recipe
 _USUAL = 0.02  # of the champion's loss: a typical difference of a day

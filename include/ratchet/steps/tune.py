@@ -38,11 +38,11 @@ from ratchet.domain.tuning import (
 )
 from ratchet.domain.windows import DAY, Span
 from ratchet.errors import AlreadyExists, ObjectNotFound, Problem, ServiceError, ServiceRefused, SpecInvalid
-from ratchet.ports import lists_in
 from ratchet.steps import frames
 from ratchet.steps.champion import recipe_of
 from ratchet.steps.recorded import recorded
 from ratchet.steps.train import plan_of
+from ratchet.tables import lists_in
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -51,9 +51,10 @@ if TYPE_CHECKING:
 
     from ratchet.domain.training_rules import Tuning
     from ratchet.domain.windows import Windows
-    from ratchet.ports import FeatureFrame, Prepared
+    from ratchet.ports import Prepared
     from ratchet.spec import Pipeline
     from ratchet.steps.context import Context, Services
+    from ratchet.tables import FeatureFrame
 
 _HOPELESS = 3  # trials; where none of so many ends well, none will
 

@@ -54,9 +54,9 @@ if TYPE_CHECKING:
     from ratchet.domain.gates import Gate, Loss
     from ratchet.domain.measuring import Measuring
     from ratchet.domain.verdict import Verdict
-    from ratchet.ports import Floats
     from ratchet.spec import Pipeline
     from ratchet.steps.context import Services
+    from ratchet.tables import Floats
 
 _SLICE = "slice:"  # before the name of a column that was told apart, among the predictions
 

@@ -24,10 +24,10 @@ from ratchet.domain.summaries import FileSummary, Part
 from ratchet.domain.window_checks import DayShares, compared, findings, looked_at, missing_values
 from ratchet.errors import DataRejected, ObjectNotFound, Problem, SpecInvalid
 from ratchet.local_cache import use
-from ratchet.ports import LABELS, SummaryPlan
 from ratchet.provenance import libraries
 from ratchet.steps import frames, quarantine
 from ratchet.steps.snapshot import date_column, load
+from ratchet.tables import LABELS, SummaryPlan
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -38,8 +38,8 @@ if TYPE_CHECKING:
     from ratchet.domain.night import ValidateResult
     from ratchet.domain.snapshots import Pin, Snapshot
     from ratchet.domain.windows import Span
-    from ratchet.ports import FeatureFrame, Floats
     from ratchet.steps.context import Context
+    from ratchet.tables import FeatureFrame, Floats
 
 _LAYOUT = 4  # of the summaries; another number makes them anew
 _PARALLEL = 8  # summaries that are read at once

@@ -18,7 +18,7 @@ from starlette.exceptions import HTTPException as AnyHttpException
 from ratchet.domain import layout
 from ratchet.domain.segments import NAME, name_of, parent_of
 from ratchet.errors import ActionRefused, ObjectNotFound, RatchetError, UsageError
-from ratchet.spec import default_home, load_pipeline, pipeline_names
+from ratchet.home import default_home, load_pipeline, pipeline_names
 from ratchet.steps.card import card
 from ratchet.steps.history import nights
 from ratchet.steps.overview import newest

@@ -17,8 +17,9 @@ from ratchet.adapters import duck_files
 from ratchet.adapters.duck import DuckEngine, check
 from ratchet.domain.windows import Span
 from ratchet.errors import DataRejected, SpecInvalid
-from ratchet.ports import FeatureQuery, FileFormat, TableFile, TableFiles
-from ratchet.spec import Pipeline, parse_spec
+from ratchet.home import parse_spec
+from ratchet.spec import Pipeline
+from ratchet.tables import FeatureQuery, FileFormat, TableFile, TableFiles
 
 if TYPE_CHECKING:
     from pathlib import Path

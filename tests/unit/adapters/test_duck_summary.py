@@ -14,7 +14,7 @@ import pytest
 from ratchet.adapters.duck import DuckEngine
 from ratchet.domain.summaries import ALL
 from ratchet.errors import DataRejected
-from ratchet.ports import SummaryPlan, TableFile
+from ratchet.tables import SummaryPlan, TableFile
 
 DAY = date(2024, 3, 1)
 

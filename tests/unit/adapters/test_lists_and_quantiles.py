@@ -17,7 +17,8 @@ from ratchet.adapters.xgb import XgbTrainer
 from ratchet.domain.rankings import lists_of
 from ratchet.domain.windows import windows
 from ratchet.errors import SpecInvalid
-from ratchet.ports import GROUP, FeatureFrame, FeatureQuery, TableFile, TableFiles, TrainingPlan, lists_in
+from ratchet.ports import TrainingPlan
+from ratchet.tables import GROUP, FeatureFrame, FeatureQuery, TableFile, TableFiles, lists_in
 
 FIRST = date(2024, 5, 1)
 LISTS = 6

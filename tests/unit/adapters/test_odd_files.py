@@ -11,7 +11,7 @@ import pytest
 
 from ratchet.adapters.duck import DuckEngine
 from ratchet.errors import DataRejected
-from ratchet.ports import FileFormat
+from ratchet.tables import FileFormat
 
 
 @pytest.fixture

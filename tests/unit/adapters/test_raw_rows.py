@@ -18,7 +18,8 @@ from ratchet.adapters.pyfunc import RawRowsModel, _load_pyfunc
 from ratchet.adapters.xgb import XgbTrainer
 from ratchet.domain.windows import Span, Windows
 from ratchet.errors import DataRejected
-from ratchet.ports import FeatureQuery, TableFile, TableFiles, TrainingPlan
+from ratchet.ports import TrainingPlan
+from ratchet.tables import FeatureQuery, TableFile, TableFiles
 
 FIRST = date(2024, 5, 1)
 DAYS, ROWS = 6, 60

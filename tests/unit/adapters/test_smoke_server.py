@@ -16,7 +16,8 @@ import pytest
 from ratchet.adapters.smoke_server import Smoker
 from ratchet.adapters.xgb import XgbTrainer
 from ratchet.domain.windows import windows
-from ratchet.ports import FeatureFrame, FeatureQuery, TrainingPlan
+from ratchet.ports import TrainingPlan
+from ratchet.tables import FeatureFrame, FeatureQuery
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -23,7 +23,8 @@ from ratchet.adapters.xgb import XgbTrainer
 from ratchet.domain.models import Feature, ModelFiles, ModelSchema
 from ratchet.domain.windows import Span, windows
 from ratchet.errors import DataRejected, SpecInvalid
-from ratchet.ports import GROUP, FeatureFrame, FeatureQuery, TrainingPlan
+from ratchet.ports import TrainingPlan
+from ratchet.tables import GROUP, FeatureFrame, FeatureQuery
 
 FEATURES = (
     Feature(name="x", kind="number"),

@@ -16,7 +16,7 @@ from benchmarks.decisions.studies import STUDIES, Setting
 from benchmarks.decisions.world import Side
 
 from ratchet.domain.statistics import e_process
-from ratchet.spec import load_pipeline
+from ratchet.home import load_pipeline
 
 README = Path(report.__file__).with_name("README.md")
 DAYS, ROWS = 365, 90

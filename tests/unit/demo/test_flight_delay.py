@@ -7,7 +7,7 @@ from datetime import date, datetime, timedelta
 import pytest
 
 from ratchet.domain.gates import BoundGate
-from ratchet.spec import default_home, load_pipeline
+from ratchet.home import default_home, load_pipeline
 
 DEPARTURE = datetime(2013, 6, 1, 12)  # noqa: DTZ001  UTC, stored without a zone
 

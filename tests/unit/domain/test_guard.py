@@ -9,8 +9,8 @@ import pytest
 
 from ratchet.domain.ledger import GENESIS, Champion, LedgerEntry
 from ratchet.domain.night import DayScore
+from ratchet.domain.promotion_rules import Rollback
 from ratchet.domain.watch import differences, guard, newest, out_of_bounds, proved_worse
-from ratchet.spec import Rollback
 
 START = date(2024, 1, 1)
 DAY = timedelta(days=1)

@@ -9,8 +9,8 @@ import pytest
 from airflow.sdk.exceptions import AirflowFailException, DownstreamTasksSkipped, TaskAwaitingInput
 from stand_in import Ti, make_night
 
+from ratchet.domain.promotion_rules import Approval
 from ratchet.errors import SpecInvalid
-from ratchet.spec import Approval
 
 
 @pytest.fixture(scope="module")

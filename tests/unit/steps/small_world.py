@@ -20,8 +20,9 @@ from ratchet.adapters.xgb import XgbTrainer, predict
 from ratchet.domain.case import Cost
 from ratchet.domain.models import ModelSchema, files_digest
 from ratchet.domain.night import STEPS, Night, NightRequest
+from ratchet.home import parse_spec
 from ratchet.ports import Tried
-from ratchet.spec import Pipeline, parse_spec
+from ratchet.spec import Pipeline
 from ratchet.steps.context import Services
 from ratchet.steps.night import begin, run_night, run_step
 

@@ -23,7 +23,7 @@ from ratchet.adapters.gx import GxValidator, check_suite
 from ratchet.cli import app
 from ratchet.domain.night import Night, NightRequest
 from ratchet.errors import UsageError
-from ratchet.spec import load_without_suite
+from ratchet.home import load_without_suite
 from ratchet.steps.context import Context, Services
 from ratchet.steps.draft import draft
 

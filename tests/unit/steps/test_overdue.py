@@ -9,7 +9,7 @@ from small_world import NIGHT, World
 
 from ratchet.domain import layout
 from ratchet.domain.night import Night
-from ratchet.spec import parse_spec
+from ratchet.home import parse_spec
 from ratchet.steps.overdue import newest_due, overdue
 
 BEGINS = datetime.combine(NIGHT + timedelta(days=1), datetime.min.time(), UTC) + timedelta(hours=3)  # of NIGHT's run

@@ -18,8 +18,7 @@ from ratchet.domain.gates import LOSSES, METRICS
 from ratchet.domain.losses import daily_losses
 from ratchet.domain.policies import Range
 from ratchet.errors import DataRejected, SpecInvalid
-from ratchet.ports import lists_in
-from ratchet.spec import parse_spec
+from ratchet.home import parse_spec
 from ratchet.steps import segments
 from ratchet.steps.card import card
 from ratchet.steps.context import Context
@@ -28,6 +27,7 @@ from ratchet.steps.frames import feature_frame
 from ratchet.steps.pairs import over_common_rows
 from ratchet.steps.replay import replay
 from ratchet.steps.whatif import whatif
+from ratchet.tables import lists_in
 from ratchet.wiring import sandboxed
 
 DAY = timedelta(days=1)

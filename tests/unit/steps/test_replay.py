@@ -16,7 +16,7 @@ from ratchet.domain import layout
 from ratchet.domain.night import DayScore
 from ratchet.domain.policies import BY_DAY, BY_NIGHT, NEVER, NEWEST, THIS, Range
 from ratchet.errors import SpecInvalid, UsageError
-from ratchet.spec import with_gates
+from ratchet.home import with_gates
 from ratchet.steps import replay as replays
 from ratchet.steps import segments
 from ratchet.steps.context import Nowhere

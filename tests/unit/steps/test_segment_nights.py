@@ -23,8 +23,9 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from ratchet.domain.segments import SegmentsResult
-    from ratchet.ports import FeatureFrame, Fit
+    from ratchet.ports import Fit
     from ratchet.steps.context import Services
+    from ratchet.tables import FeatureFrame
 
 TOMORROW = NIGHT + timedelta(days=1)
 PLACES = ["north", "South Side", "islet", None]

@@ -16,7 +16,7 @@ from small_world import DAYS, FIRST, NIGHT, ROWS, SPEC, World
 
 from ratchet.adapters.mlflow import _described
 from ratchet.demo.feed import land
-from ratchet.spec import default_home, load_pipeline
+from ratchet.home import default_home, load_pipeline
 
 DAY = timedelta(days=1)
 PEOPLE = """

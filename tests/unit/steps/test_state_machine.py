@@ -38,7 +38,8 @@ from ratchet.domain.night import (
 )
 from ratchet.domain.verdict import SMOKE_TEST, Verdict
 from ratchet.errors import ActionRefused, LedgerBroken, RatchetError, ServiceError, ServiceRefused
-from ratchet.spec import Pipeline, parse_spec
+from ratchet.home import parse_spec
+from ratchet.spec import Pipeline
 from ratchet.steps import adopt, fitness, freeze, promote, prune, rollback, turns
 from ratchet.steps.champion import champion_version, reconcile
 from ratchet.steps.context import Context, Services

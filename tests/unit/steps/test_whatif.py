@@ -14,7 +14,7 @@ from small_world import NIGHT, QuickTrainer, World
 
 from ratchet.domain import layout
 from ratchet.domain.checks import Outcome
-from ratchet.spec import with_gates
+from ratchet.home import with_gates
 from ratchet.steps.whatif import whatif
 
 if TYPE_CHECKING:
