@@ -35,7 +35,7 @@ _DECIDE_NOTHING = frozenset(
         ),
         *(f"steps/{name}.py" for name in ("card", "card_limits", "card_metrics", "card_sections")),
         *(f"steps/{name}.py" for name in ("explain", "explain_row")),
-        *(f"steps/{name}.py" for name in ("uncertainty", "versions", "watch", "whatif")),
+        *(f"steps/{name}.py" for name in ("route", "uncertainty", "versions", "watch", "whatif")),
         "domain/cards.py",
         "domain/day_sums.py",
         "domain/explanations.py",

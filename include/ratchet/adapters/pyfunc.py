@@ -60,24 +60,7 @@ class RawRowsModel:
         Raises:
             DataRejected: ``schema`` or ``non_finite``, naming table and column.
         """
-        import duckdb
-        import pandas as pd
-
-        tables = {"rows": model_input} if isinstance(model_input, pd.DataFrame) else dict(model_input)
-        with connect(threads=1) as con:  # as in training: sums of floats depend on which thread met which rows
-            for name, columns in self._schema.tables.items():
-                if name not in tables:
-                    raise DataRejected("schema", f"table {name!r} is missing; predict takes {{'rows': …, '{name}': …}}")
-                _create(con, name, tables[name], columns)
-            try:
-                sql = select(con, self._sql)
-                described = [(column, kind) for column, kind, *_ in con.execute(f"DESCRIBE {sql}").fetchall()]
-                frame = con.sql(in_order(sql, described)).to_arrow_table()
-            except duckdb.Error as exc:
-                said = first_line(exc)
-                raise DataRejected("schema", f"the features query does not run over these rows: {said}") from exc
-        _refuse_infinite(frame, self._schema)
-        return frame
+        return raw_features(self._schema, self._sql, model_input)
 
     def _scored(self, frame: pa.Table) -> Any:
         import pandas as pd
@@ -89,6 +72,32 @@ class RawRowsModel:
             if scores.ndim > 1
             else pd.Series(scores, index=index, name="prediction")
         )
+
+
+def raw_features(schema: ModelSchema, sql: str, given: pd.DataFrame | Mapping[str, pd.DataFrame]) -> pa.Table:
+    """Run a model's features query over raw rows; ``row_id`` is a row's place in the input.
+
+    Raises:
+        DataRejected: ``schema`` or ``non_finite``, naming table and column.
+    """
+    import duckdb
+    import pandas as pd
+
+    tables = {"rows": given} if isinstance(given, pd.DataFrame) else dict(given)
+    with connect(threads=1) as con:  # as in training: sums of floats depend on which thread met which rows
+        for name, columns in schema.tables.items():
+            if name not in tables:
+                raise DataRejected("schema", f"table {name!r} is missing; predict takes {{'rows': …, '{name}': …}}")
+            _create(con, name, tables[name], columns)
+        try:
+            asked = select(con, sql)
+            described = [(column, kind) for column, kind, *_ in con.execute(f"DESCRIBE {asked}").fetchall()]
+            frame = con.sql(in_order(asked, described)).to_arrow_table()
+        except duckdb.Error as exc:
+            said = first_line(exc)
+            raise DataRejected("schema", f"the features query does not run over these rows: {said}") from exc
+    _refuse_infinite(frame, schema)
+    return frame
 
 
 def _create(con: Any, name: str, given: pd.DataFrame, columns: Mapping[str, str]) -> None:

@@ -21,6 +21,7 @@ from ratchet.cli import (
     quarantine,
     replay,
     reproduce,
+    score,
     segments,
     snapshot,
     stack,
@@ -41,6 +42,7 @@ replay.add_to(app)
 reproduce.add_to(app)
 explain.add_to(app)
 segments.add_to(app)
+score.add_to(app)
 tuning.add_to(app)
 snapshot.add_to(app)
 quarantine.add_to(app)

@@ -245,6 +245,11 @@ def ledger(pipeline: str) -> str:
     return f"ledger/{pipeline}/"
 
 
+def ledgers_of_segments(pipeline: str) -> str:
+    """Prefix of the ledgers of all segments of a pipeline."""
+    return f"ledger/{pipeline}{BETWEEN}"
+
+
 def ledger_entry(pipeline: str, seq: int) -> str:
     """Key of one ledger entry."""
     return f"ledger/{pipeline}/{seq:08d}.json"

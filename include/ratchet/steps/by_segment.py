@@ -74,7 +74,7 @@ def sorted_by(cache: Path, frame: FeatureFrame, key: str, pipeline: Pipeline) ->
     if use(cache, file, contents) and intact(cache, file) and intact(cache, contents):
         with suppress(ValidationError):
             return file, Parts.model_validate_json(contents.read_bytes())
-    codes, values = _codes(frame.table[by])
+    codes, values = codes_of(frame.table[by])
     if len(values) > _MOST:
         words = (
             f"{by!r} has {len(values)} values in the window, which is more than {_MOST}: it names rows, not segments"
@@ -94,8 +94,11 @@ def sorted_by(cache: Path, frame: FeatureFrame, key: str, pipeline: Pipeline) ->
     return file, parts
 
 
-def _codes(column: pa.ChunkedArray) -> tuple[np.ndarray, list[str]]:
-    """Return each row's number of its value's text, in order of these texts, and the texts; rows without a value come last."""
+def codes_of(column: pa.ChunkedArray) -> tuple[np.ndarray, list[str]]:
+    """Return each row's number of its value's text, in order of these texts, and the texts; rows without a value come last.
+
+    That is the one place that says which segment a row is in, at night and for whoever serves.
+    """
     import numpy as np  # noqa: PLC0415
     import pyarrow as pa  # noqa: PLC0415
 

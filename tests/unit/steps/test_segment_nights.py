@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from datetime import date, timedelta
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
 import yaml
+from segment_world import SEGMENTED, TOMORROW, both, columns, landed
 from small_world import FIRST, NIGHT, ROWS, SPEC, QuickTrainer, World
 
 from ratchet.domain.night import Night
@@ -22,31 +23,8 @@ from ratchet.steps.segments import SegmentUnknown
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from ratchet.domain.segments import SegmentsResult
     from ratchet.ports import Fit
-    from ratchet.steps.context import Services
     from ratchet.tables import FeatureFrame
-
-TOMORROW = NIGHT + timedelta(days=1)
-PLACES = ["north", "South Side", "islet", None]
-SHARES = [0.55, 0.35, 0.06, 0.04]  # by day: of 80 rows some 44, 28, 5 and 3
-SEGMENTED = yaml.safe_dump({**yaml.safe_load(SPEC), "segments": {"by": "place", "min_rows": 40}})
-
-
-def landed(world: World, through: date = NIGHT) -> World:
-    """Land days whose rows lie in three places of very different size, or in none."""
-    for i in range((through - FIRST).days + 1):
-        day = FIRST + timedelta(days=i)
-        random = np.random.default_rng(day.toordinal())
-        world.land(day, **_columns(random, day, 2 * ROWS))
-    return world
-
-
-def _columns(random: Any, day: date, rows: int) -> dict[str, Any]:
-    x, z = random.normal(size=rows), random.normal(size=rows)
-    place = [PLACES[i] for i in random.choice(len(PLACES), rows, p=SHARES)]
-    hot = x + 0.5 * random.normal(size=rows) > 0
-    return {"id": np.arange(rows) + day.toordinal() * 1000, "x": x, "z": z, "place": place, "y": hot}
 
 
 class Broken(QuickTrainer):
@@ -67,15 +45,6 @@ class Unread(QuickTrainer):
         if set(table["place"].to_pylist()) == {"north"}:
             raise OSError("no memory is left")
         return super().predict(files, table)
-
-
-def both(
-    world: World, cutoff: date = NIGHT, services: Services | None = None, **asked: Any
-) -> tuple[Night, SegmentsResult, BaseException | None]:
-    """Run a night and the nights of its segments."""
-    night = world.night(cutoff, services, **asked)
-    result, error = segments.run_all(night, world.pipeline(), services or world.services)
-    return night, result, error
 
 
 @pytest.fixture(scope="module")
@@ -271,7 +240,7 @@ def test_a_version_of_fewer_rows_than_were_once_asked_for_is_built_again(tmp_pat
     for asked, cutoff in ((110, NIGHT), (40, TOMORROW)):
         fresh.spec = yaml.safe_dump({**yaml.safe_load(SPEC), "segments": {"by": "place", "min_rows": asked}})
         for day in (FIRST + timedelta(days=i) for i in range(2, 4) if cutoff == TOMORROW):
-            fresh.land(day, **_columns(np.random.default_rng(1), day, ROWS))  # fewer than there were
+            fresh.land(day, **columns(np.random.default_rng(1), day, ROWS))  # fewer than there were
         both(fresh, cutoff, repin=cutoff == TOMORROW)
     versions = fresh.registry.versions("small--north")
     assert len({version.recipe_spec for version in versions}) == 1
