@@ -30,6 +30,7 @@ MAX_EXPANDED = 8 << 30  # bytes that one source file may expand to
 _LINE = 4 << 20  # bytes of one row
 _ROWS = 4_096  # that are verified at a time: each may hold a long text that the file has only once
 _CHUNK = 1 << 20
+_SHAPE = 30  # characters of a value's form that are told: enough for a date with time and zone
 _SHOWN = 5  # rows that a message names
 _TAKEN = {
     "file_index",
@@ -173,11 +174,13 @@ def profile(con: Any, path: Path, key: str, date_column: str | None) -> FileProf
         dated = sum(count for found, count in counts if found is not None)
         if dated < rows:
             bad = con.execute(
-                f"SELECT file_row_number + 1 FROM {table} WHERE {day} IS NULL ORDER BY 1 LIMIT {_SHOWN}"
+                f"SELECT file_row_number + 1, {_shape(date_column)} FROM {table} WHERE {day} IS NULL ORDER BY 1 LIMIT {_SHOWN}"
             ).fetchall()
+            shape = bad[0][1]
             raise malformed(
                 key,
-                f"column {date_column} is no date in {rows - dated} rows: {_rows([row for (row,) in bad], rows - dated)}",
+                f"column {date_column} is no date in {rows - dated} of {rows} rows: {_rows([row for row, _ in bad], rows - dated)}; "
+                f"expected text such as 2024-03-09, found {'no value' if shape is None else f'the form {shape!r} (9 for a digit, a for a letter)'}",
             )
     except duckdb.Error as exc:
         raise corrupt(key, first_line(exc)) from exc
@@ -199,6 +202,12 @@ def day_of(column: str, columns: Mapping[str, str], key: str) -> str:
         )
     instant = f"TRY_CAST({identifier(column)} AS TIMESTAMPTZ)"
     return f"CASE WHEN year({instant}) BETWEEN 1 AND 9999 THEN CAST({instant} AS DATE) END"
+
+
+def _shape(column: str) -> str:
+    """Return the SQL of how a value is written, which tells no value."""
+    text = f"left(CAST({identifier(column)} AS VARCHAR), {_SHAPE})"
+    return f"regexp_replace(regexp_replace({text}, '[0-9]', '9', 'g'), '\\pL', 'a', 'g')"
 
 
 def _types_exist(con: Any, columns: Mapping[str, str]) -> None:

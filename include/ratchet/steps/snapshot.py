@@ -186,10 +186,11 @@ def _refuse_thin(ctx: Context, made: Snapshot) -> None:
     days = _days(made)
     where = ctx.pipeline.spec.source.uri
     if len(days) < window.min_partitions:
-        raise NightSkipped(
-            "too_few_partitions",
-            f"{len(days)} days of data under {where} in {made.window}, window.min_partitions is {window.min_partitions}",
+        there = (
+            f"{len(days)} days of data under {where} in {made.window}, window.min_partitions is {window.min_partitions}"
         )
+        _refuse_untold(made, there)
+        raise NightSkipped("too_few_partitions", there)
     newest = max(days)
     if window.max_age_days is not None and (made.window.last - newest).days > window.max_age_days:
         raise DataRejected(
@@ -203,6 +204,15 @@ def _refuse_thin(ctx: Context, made: Snapshot) -> None:
                 "incomplete",
                 f"side table {name} has no object under {table.uri} in {span}; land it, then run the night again",
             )
+
+
+def _refuse_untold(made: Snapshot, there: str) -> None:
+    """Reject a night that may lack nothing but the days of files that cannot be read: waiting would not mend these."""
+    untold = [pin for pin in made.tables["rows"] if pin.problem and pin.day is None]
+    if untold:
+        reason, _, why = str(untold[0].problem).partition(": ")
+        more = f" (likewise {len(untold) - 1} more)" if len(untold) > 1 else ""
+        raise DataRejected(reason, f"{why}{more}. Without what cannot be read there are {there}")
 
 
 def _days(made: Snapshot) -> set[date]:

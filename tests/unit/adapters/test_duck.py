@@ -288,9 +288,13 @@ def test_the_date_column_dates_the_file(lake):
 
 def test_a_date_that_is_none_is_malformed_with_its_row(lake):
     """Each row has to have a day."""
-    assert "2 rows: row 2, 4" in lake.refused(
+    assert "2 of 4 rows: row 2, 4" in lake.refused(
         "malformed", b"at,n\n2024-05-01,1\n2024-13-01,2\n2024-05-02,3\n,4\n", date_column="at"
     )
+    said = lake.refused("malformed", b"at,n\n9/30/1990 0:00:00,1\n", date_column="at")
+    assert "expected text such as 2024-03-09, found the form '9/99/9999 9:99:99'" in said
+    assert "found the form '99 aaaa 9999'" in lake.refused("malformed", "at\n03 août 2024\n".encode(), date_column="at")
+    assert "found no value" in lake.refused("malformed", b"at,n\n,1\n2024-05-01,2\n", date_column="at")
     assert "lacks the date column when" in lake.refused("schema", b"at\n2024-05-01\n", date_column="when")
     assert "found BIGINT" in lake.refused("schema", b"at\n20240501\n", date_column="at")
 

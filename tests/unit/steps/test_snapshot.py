@@ -109,6 +109,18 @@ def test_days_in_the_rows_are_counted_as_they_are(tmp_path):
     assert (found.partitions, found.objects) == (4, 3)
 
 
+def test_days_that_cannot_be_told_reject_the_night_and_are_named(tmp_path):
+    """Where rows carry their dates, and these are written otherwise, the night says so, instead of waiting for days that are there."""
+    world = World(tmp_path)
+    for name in "ab":
+        world.store.put(f"s3://lake/rows/{name}.parquet", partition(FIRST, 3, at=["03/01/2024"] * 3))
+    night = world.night(pipeline=world.pipeline(source__partition={"by": "column", "column": "at"}))
+    assert (night.outcome, night.ended.reason) == ("rejected", "malformed")
+    assert "rows/a.parquet: column at is no date in 3 of 3 rows" in night.reasons[0]
+    assert "(likewise 1 more)" in night.reasons[0]
+    assert "there are 0 days of data under s3://lake/rows/" in night.reasons[0]
+
+
 @pytest.mark.parametrize("folder", [".spark-staging-1/", "_staging/"])
 def test_what_writers_have_put_aside_is_read_once_it_has_landed(tmp_path, folder):
     """A copy of a day in a hidden folder beside the days is none of its files; a hidden folder that names the day is."""
