@@ -79,8 +79,11 @@ METRICS: dict[Task, tuple[Metric, ...]] = {
 
 
 def in_order(metrics: Mapping[str, float | None]) -> dict[str, float | None]:
-    """Return metrics in the order of METRICS, others after them: who hands a record on may lose theirs, as PostgreSQL's JSONB does."""
-    known = list(dict.fromkeys(name for names in METRICS.values() for name in names))
+    """Return metrics in the order of their task, others after them: who hands a record on may lose theirs, as PostgreSQL's JSONB does.
+
+    The task is the one that has most of the names: tasks share names, and order them each in its own way.
+    """
+    known = max(METRICS.values(), key=lambda names: len(metrics.keys() & set(names)))
     return dict(sorted(metrics.items(), key=lambda item: known.index(item[0]) if item[0] in known else len(known)))
 
 

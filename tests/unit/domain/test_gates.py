@@ -23,6 +23,7 @@ from ratchet.domain.case import (
 )
 from ratchet.domain.checks import Check, Outcome
 from ratchet.domain.gates import (
+    METRICS,
     AgeGate,
     BaselineGate,
     BaseRateGate,
@@ -518,6 +519,13 @@ def test_what_a_person_may_override(smoke, auc, overridable):
     case = whole(metrics={"auc": MetricValue(value=auc, rows=1000)}, smoke=smoke, served_days=1)
     assert judge(case, (AUC, AgeGate(kind="age"))).overridable is overridable
     assert not judge(whole(), (AUC,)).overridable
+
+
+@pytest.mark.parametrize("task", list(METRICS))
+def test_metrics_come_back_in_the_order_of_their_own_task(task) -> None:
+    """Tasks share names (precision, mae), and each has its own order: what says most of a model comes first."""
+    names = METRICS[task]
+    assert tuple(in_order(dict.fromkeys(sorted(names), 0.5))) == names
 
 
 def test_metrics_come_back_in_order() -> None:
