@@ -52,8 +52,8 @@ def score(
     Each line has the row's place in the file, the prediction, and which model and version made it. Rows that the features query
     leaves out get none.
     """
-    from ratchet.serving import Router
     from ratchet.home import load_pipeline
+    from ratchet.serving import Router
 
     if out is not None and out.suffix not in _KINDS:
         raise UsageError(f"--out {out}: expected a name that ends in {' or '.join(_KINDS)}")

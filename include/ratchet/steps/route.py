@@ -27,8 +27,8 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
     from ratchet.domain.models import ModelFiles, ModelVersion
-    from ratchet.tables import Floats
     from ratchet.steps.context import Services
+    from ratchet.tables import Floats
 
     Features = Callable[[ModelFiles], pa.Table]  # a model's features query, run over the rows that are asked about
 
