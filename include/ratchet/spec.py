@@ -255,6 +255,8 @@ _DECIDES_NOTHING = {
 _DECIDES_MODEL = {"source", "window", "validation", "target", "training"}
 # What tuning finds decides the model, not how; nor does it matter where matrices lay, or how many threads went over them.
 _FINDS_PARAMETERS = {"tuning", "memory_gib", "threads"}
+# Counted up by a release that gives a setting which decides the model another default: no default stands in a recipe's digest.
+_DEFAULTS = 1
 
 
 class Pipeline(Record):
@@ -292,11 +294,19 @@ class Pipeline(Record):
 
     @property
     def recipe(self) -> str:
-        """The sha256 of what decides the model, apart from the data and the code: two nights of one recipe differ by these only."""
+        """The sha256 of what decides the model, apart from the data and the code: two nights of one recipe differ by these only.
+
+        What stands at its default is left out: a release that adds a setting does not make another recipe of every pipeline.
+        """
         content = self.spec.model_dump(
-            mode="json", include=_DECIDES_MODEL, exclude={"validation": {"window"}, "training": _FINDS_PARAMETERS}
+            mode="json",
+            include=_DECIDES_MODEL,
+            exclude={"validation": {"window"}, "training": _FINDS_PARAMETERS},
+            exclude_defaults=True,
         )
-        return digest({"spec": content, "suite": self.suite, "sql": self.sql, **self._which_rows})
+        told = {section: settings for section, settings in content.items() if settings}
+        how = {"spec": told, "defaults": _DEFAULTS, "suite": self.suite, "sql": self.sql}
+        return digest({**how, **self._which_rows})
 
     def with_params(self, params: dict[str, Any]) -> Pipeline:
         """Return the pipeline with other parameters of XGBoost's own than the spec's."""
