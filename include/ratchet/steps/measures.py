@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -151,15 +152,24 @@ def moved(task: Task, ours: Floats, theirs: Floats, tolerance: float, lists: Any
     return differ.any(axis=1) if differ.ndim > 1 else differ
 
 
+_LIKE_NULL = re.compile(r"'*NULL'*")
+
+
+def _slice_name(value: Any) -> str:
+    """Name the slice of one value: that of rows without any is NULL, and a text that reads so stands between quotes."""
+    text = "NULL" if value is None else str(value)
+    return f"'{text}'" if value is not None and _LIKE_NULL.fullmatch(text) else text
+
+
 class Slices:
-    """A slice column: its values as texts, in order, and which of them each row has."""
+    """A slice column: its values as texts, in order, and which of them each row has. No two values are one slice."""
 
     def __init__(self, table: pa.Table, column: str) -> None:
         import pyarrow as pa  # noqa: PLC0415
         import pyarrow.compute as pc  # noqa: PLC0415
 
         found = pc.dictionary_encode(table[column].combine_chunks(), null_encoding="encode")
-        texts = [str(value) for value in found.dictionary.to_pylist()]
+        texts = [_slice_name(value) for value in found.dictionary.to_pylist()]
         self.names = sorted(set(texts))
         numbers = {name: number for number, name in enumerate(self.names)}
         self.codes = np.array([numbers[text] for text in texts], dtype=np.int32)[found.indices.to_numpy()]
