@@ -15,7 +15,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 # What leads to somebody's running services leads no test there; variables are set by the tests that need them.
-for _name in [n for n in os.environ if n.startswith(("RATCHET_", "MLFLOW_", "AIRFLOW__"))]:
+for _name in [n for n in os.environ if n.startswith(("AIRFLOW__", "AWS_", "DASK_", "MLFLOW_", "RATCHET_"))]:
     del os.environ[_name]
 # Airflow writes into its home as soon as it is imported, so each process of the tests has one of its own.
 _AIRFLOW_HOME = os.environ["AIRFLOW_HOME"] = tempfile.mkdtemp(prefix="ratchet-airflow-")

@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ratchet.errors import ServiceError, UsageError
 from ratchet.stack.airflow_env import passwords_file
@@ -20,7 +21,11 @@ from ratchet.stack.process import spawn, terminate
 from ratchet.stack.record import WELL, Run, ServiceRun, boot_id, tail
 from ratchet.stack.view import Status, view
 
-_STARTED: list[object] = []  # supervisors that this process started: kept, or Python would warn that they still run
+if TYPE_CHECKING:
+    import subprocess
+
+# Supervisors that this process started: kept, or Python would warn that they still run.
+_STARTED: list[subprocess.Popen[bytes]] = []
 
 
 @dataclass(frozen=True)
@@ -114,11 +119,10 @@ def up(  # noqa: PLR0913  what can be chosen
         plan = plan.model_copy(update={"revision": plan.revision + asks})
         ministack(plan.project)  # says what to do where it is missing, before anything starts
         _write_files(folder, plan, secrets)
-        if run is None:
-            _start_supervisor(folder)
-        elif asks:
+        started = _start_supervisor(folder) if run is None else None
+        if run is not None and asks:
             os.kill(run.supervisor.pid, signal.SIGHUP)
-        _await(folder, plan, tell, patience)
+        _await(folder, plan, tell, patience, started)
     return view(folder)
 
 
@@ -201,19 +205,21 @@ def _write_files(folder: Folder, plan: Plan, secrets: Secrets) -> None:
     write_private(folder.env, "".join(lines))
 
 
-def _start_supervisor(folder: Folder) -> None:
+def _start_supervisor(folder: Folder) -> subprocess.Popen[bytes]:
     folder.run.unlink(missing_ok=True)
     folder.preload.unlink(missing_ok=True)
     for old in folder.logs.glob("*.log"):  # the last run's logs are kept, and not mistaken for this one's
         old.replace(old.with_suffix(".log.1"))
     log = folder.logs / "supervisor.log"
     environment = dict(os.environ) | {"PYTHONPATH": str(Path(__file__).resolve().parents[2])}
-    _STARTED.append(
-        spawn((sys.executable, "-m", "ratchet.stack.supervisor", str(folder.root)), environment, folder.root, log)
-    )
+    command = (sys.executable, "-m", "ratchet.stack.supervisor", str(folder.root))
+    _STARTED.append(spawn(command, environment, folder.root, log))
+    return _STARTED[-1]
 
 
-def _await(folder: Folder, plan: Plan, tell: Callable[..., None], patience: float) -> None:
+def _await(
+    folder: Folder, plan: Plan, tell: Callable[..., None], patience: float, started: subprocess.Popen[bytes] | None
+) -> None:
     """Wait until every service is well, telling each change."""
     seen: dict[str, str] = {}
     deadline = time.monotonic() + patience
@@ -230,7 +236,10 @@ def _await(folder: Folder, plan: Plan, tell: Callable[..., None], patience: floa
                 raise _failure(wrong)
             if all(s.state in WELL for s in run.services):
                 return
-        if time.monotonic() > deadline or (run is None and time.monotonic() > deadline - patience + 20):
+        starting = started is not None and started.poll() is None  # a busy machine takes long to import it
+        if time.monotonic() > deadline or (
+            run is None and not starting and time.monotonic() > deadline - patience + 20
+        ):
             raise _late(folder, run, patience)
         time.sleep(0.1)
 

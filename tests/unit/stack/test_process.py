@@ -19,6 +19,17 @@ _STUBBORN = (
 )
 
 
+def until(condition):
+    """Wait for something that will be so."""
+    while not condition():
+        time.sleep(0.01)
+
+
+def gone(child):
+    """Tell whether a process runs no more; a zombie, whose parent has not asked for its status yet, does not."""
+    return not child.is_running() or child.status() == psutil.STATUS_ZOMBIE
+
+
 @pytest.fixture
 def start(tmp_path):
     """Start processes; kill what is left of them."""
@@ -28,8 +39,8 @@ def start(tmp_path):
         log = tmp_path / f"{len(started)}.log"
         popen = spawn([sys.executable, "-c", code], os.environ, tmp_path, log)
         started.append(popen)
-        deadline = time.monotonic() + 10
-        while "up" not in log.read_text() and time.monotonic() < deadline:
+        while "up" not in log.read_text():
+            assert popen.poll() is None, log.read_text()
             time.sleep(0.02)
         return ProcessRef.of(popen.pid)
 
@@ -44,10 +55,7 @@ def test_a_running_process_is_alive_and_a_killed_one_is_not(start):
     ref = start("import time; print('up', flush=True); time.sleep(60)")
     assert ref.alive()
     psutil.Process(ref.pid).kill()
-    deadline = time.monotonic() + 5
-    while ref.alive() and time.monotonic() < deadline:
-        time.sleep(0.01)
-    assert not ref.alive()
+    until(lambda: not ref.alive())
 
 
 def test_a_reused_pid_is_not_our_process():
@@ -63,9 +71,8 @@ def test_stopping_a_process_stops_its_children(start):
     """The whole session goes."""
     ref = start(_FAMILY)
     (child,) = psutil.Process(ref.pid).children()
-    terminate([ref], 2.0)
-    assert not ref.alive()
-    assert not child.is_running() or child.status() == psutil.STATUS_ZOMBIE
+    terminate([ref], 60.0)
+    until(lambda: not ref.alive() and gone(child))
 
 
 def test_children_of_a_process_that_was_killed_are_found(start):
@@ -73,18 +80,17 @@ def test_children_of_a_process_that_was_killed_are_found(start):
     ref = start(_FAMILY)
     (child,) = psutil.Process(ref.pid).children()
     psutil.Process(ref.pid).kill()
-    time.sleep(0.1)
-    assert child.is_running()
+    until(lambda: not ref.alive())
+    assert not gone(child)
     terminate([ref], 1.0)
-    assert not child.is_running() or child.status() == psutil.STATUS_ZOMBIE
+    until(lambda: gone(child))
 
 
 def test_a_process_that_ignores_the_polite_signal_is_killed(start):
     """Patience ends."""
     ref = start(_STUBBORN)
-    began = time.monotonic()
     assert terminate([ref], 0.5) == 1
-    assert time.monotonic() - began < 3
+    until(lambda: not ref.alive())
 
 
 def test_a_process_outside_the_session_is_left_alone(start):
@@ -97,7 +103,5 @@ def test_a_process_outside_the_session_is_left_alone(start):
 
 
 def test_nothing_to_stop_takes_no_time():
-    """An empty list is fine."""
-    began = time.monotonic()
-    assert process.terminate([], 5.0) == 0
-    assert time.monotonic() - began < 1.5
+    """An empty list is fine, however patient one is: else this test would not return."""
+    assert process.terminate([], 1e6) == 0

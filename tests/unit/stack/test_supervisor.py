@@ -15,7 +15,8 @@ from ratchet.stack.record import Run, boot_id, exit_words, tail
 from ratchet.stack.service import Service
 from ratchet.stack.view import view
 
-SLEEP = (sys.executable, "-c", "import time; time.sleep(60)")
+PATIENCE = 300  # seconds, of a machine that has much else to do
+SLEEP = (sys.executable, "-c", "import time; time.sleep(600)")
 
 
 def _well(_: float) -> None:
@@ -42,11 +43,11 @@ def supervise(tmp_path, monkeypatch):
     yield begin
     for found, thread in running:
         found._stop = True
-        thread.join(15)
+        thread.join(PATIENCE)
 
 
 def _until(folder, condition):
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + PATIENCE
     while time.monotonic() < deadline:
         run = load(folder.run, Run)
         if run is not None and condition(run):
@@ -97,7 +98,7 @@ def test_what_needs_a_failed_service_says_so(supervise):
 def test_asked_again_it_starts_what_has_ended_and_leaves_the_rest(supervise, tmp_path):
     """That is what `ratchet up` does after a crash."""
     flag = tmp_path / "flag"
-    code = f"import pathlib, time; f = pathlib.Path({str(flag)!r}); time.sleep(60) if f.exists() else exit(1)"
+    code = f"import pathlib, time; f = pathlib.Path({str(flag)!r}); time.sleep(600) if f.exists() else exit(1)"
     folder, found = supervise(_service("good"), _service("flaky", (sys.executable, "-c", code)))
     first = _until(folder, lambda r: r.services and r.named("flaky").state == "crashed").named("good").process
     flag.touch()
@@ -131,10 +132,8 @@ def test_it_ends_with_its_folder(supervise):
     folder, _ = supervise(_service("good"))
     ref = _until(folder, lambda r: r.services and r.named("good").state == "healthy").named("good").process
     folder.plan.unlink()
-    deadline = time.monotonic() + 10
-    while ref.alive() and time.monotonic() < deadline:
+    while ref.alive():
         time.sleep(0.05)
-    assert not ref.alive()
 
 
 def test_a_record_of_another_boot_means_nothing(supervise):
