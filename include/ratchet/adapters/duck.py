@@ -28,6 +28,7 @@ from ratchet.adapters.duck_sql import (
     literal,
     literals,
     plain,
+    said_of_sql,
     select,
     type_problem,
     unrepeatable,
@@ -453,17 +454,17 @@ def _translated(exc: Exception, where: str, hidden: Sequence[str]) -> Exception:
     """Return what DuckDB says as one of our errors."""
     import duckdb
 
-    said = first_line(exc)
+    first, said = first_line(exc), said_of_sql(exc)
     if lacks_room(exc):
         return DataRejected(
             "resource",
-            f"the features query: {said}. Raise RATCHET_MEMORY_GIB as far as the worker has memory, free disk, or shorten the window",
+            f"the features query: {first}. Raise RATCHET_MEMORY_GIB as far as the worker has memory, free disk, or shorten the window",
         )
     forbidden = isinstance(exc, duckdb.PermissionException)
-    if not forbidden and ("arquet" in said or isinstance(exc, duckdb.IOException)):
-        return DataRejected("corrupt", f"a file of the snapshot cannot be read any more: {said}")
+    if not forbidden and ("arquet" in first or isinstance(exc, duckdb.IOException)):
+        return DataRejected("corrupt", f"a file of the snapshot cannot be read any more: {first}")
     for name in hidden:
-        if isinstance(exc, duckdb.BinderException) and re.search(rf'"{re.escape(name)}"', said, re.IGNORECASE):
+        if isinstance(exc, duckdb.BinderException) and re.search(rf'"{re.escape(name)}"', first, re.IGNORECASE):
             said = f"column {name} is unknown at prediction time (source.unknown_at_prediction), so the features query cannot use it"
     if forbidden:
         said = "the query may read `rows` and the side tables, and no other file"
@@ -522,5 +523,5 @@ def _sql_problem(parse: Callable[[], str], file: str, key: str | None = None) ->
         return Problem(file, key or "", str(exc))
     except duckdb.Error as exc:
         line = line_of(exc)
-        return Problem(file, key or (f"line {line}" if line else ""), first_line(exc))
+        return Problem(file, key or (f"line {line}" if line else ""), said_of_sql(exc))
     return None

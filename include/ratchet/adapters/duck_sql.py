@@ -83,6 +83,10 @@ def connect(spill: Path | None = None, memory_limit: str | None = None, threads:
     return con
 
 
+_POINTED = re.compile(r"^(LINE \d+: )(.*)\n( *)(\^+)", re.MULTILINE)
+_INTERNAL = re.compile(r'Did you mean "(pg_|duckdb_|sqlite_|pragma_|information_schema)')  # tables that no query means
+
+
 class NotOneSelect(ValueError):
     """The text is not exactly one SELECT statement."""
 
@@ -160,6 +164,22 @@ def first_line(exc: BaseException) -> str:
     """Return what DuckDB says in its first line, bounded, without the values that it met."""
     text = next((line for line in str(exc).splitlines() if line.strip()), type(exc).__name__)
     return without_values(text)[:300]
+
+
+def said_of_sql(exc: BaseException) -> str:
+    """Return what DuckDB says of a query, on one line: what is wrong, the names that it offers instead, and at what it points."""
+    text = str(exc)
+    pointed = _POINTED.search(text)
+    told, *more = [
+        line.strip() for line in text[: pointed.start() if pointed else None].splitlines() if line.strip()
+    ] or [type(exc).__name__]
+    if not any(_INTERNAL.search(line) for line in more):
+        told = " ".join([told, *more])
+    told = without_values(told)[:500]
+    if pointed and text.isascii():  # else the marks may stand elsewhere
+        here = f"{pointed[1]}{pointed[2]}"[len(pointed[3]) :][: len(pointed[4])].strip()
+        told += f" (at `{here[:100]}`)" if here and here not in told else ""
+    return told
 
 
 def without_values(text: str) -> str:

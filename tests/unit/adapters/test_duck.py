@@ -346,6 +346,14 @@ def test_the_query_cannot_see_what_is_unknown_at_prediction_time(lake):
         ("SELECT row_id + 1 AS row_id, x FROM rows", "that `rows` does not have"),
         ("SELECT row_id, nope FROM rows", 'line 1: Binder Error: Referenced column "nope"'),
         ("SELECT row_id\nFROM nowhere", "line 2: Catalog Error: Table with name nowhere"),
+        ("SELECT row_id, ix FROM rows", 'Candidate bindings: "id"'),
+        (
+            "SELECT row_id,\n date_of(x) AS d FROM rows",
+            "line 2: Catalog Error: Scalar Function with name date_of does not exist!",
+        ),
+        ("SELECT row_id,\n date_of(x) AS d FROM rows", "(at `date_of(x)`)"),
+        ("SELECT row_id, strptime(x, 3) AS d FROM rows", "Candidate functions: strptime("),
+        ("SELECT row_id, CAST(id AS DATE) AS d FROM rows", "(at `CAST(id AS DATE)`)"),
         ("SELECT row_id FRM\n rows x y", "Parser Error"),
         ("SELECT row_id FROM rows; SELECT 1", "expected one SELECT, found 2"),
         ("DROP TABLE rows", "expected one SELECT, found DROP"),
@@ -357,6 +365,14 @@ def test_the_query_cannot_see_what_is_unknown_at_prediction_time(lake):
 def test_a_query_that_does_not_hold_is_the_specs_fault(lake, sql, said):
     """Each mistake is told in words, with the line where DuckDB knows it."""
     assert said in lake.invalid(sql)
+
+
+def test_what_duckdb_offers_instead_is_left_out_where_it_is_no_table_of_a_query(lake):
+    """The catalogue's own tables are not what anybody meant; nor is a value of the data told with the place."""
+    assert "pg_" not in lake.invalid("SELECT row_id FROM nowhere")
+    said = lake.invalid("SELECT row_id, CAST(id AS INTEGER) AS n FROM rows")
+    assert "string … to INT32" in said, said
+    assert "\n" not in said, said
 
 
 @pytest.mark.parametrize("target", ["nope", "y >", "1) AS t, (2", "y FROM rows", "avg(y)"])
