@@ -37,7 +37,22 @@ _LENGTHS = {"string_too_short": ("min_length", "at least"), "string_too_long": (
 
 def problems(root: type[BaseModel], file: str, error: ValidationError) -> list[Problem]:
     """Turn pydantic's errors about ``root`` into problems of ``file``."""
-    return [_problem(root, file, dict(e)) for e in error.errors()]
+    found = [dict(e) for e in error.errors()]
+    return [_problem(root, file, e) for e in found if not _follows(e, found)]
+
+
+def _follows(error: dict[str, Any], errors: Sequence[dict[str, Any]]) -> bool:
+    """Say whether an error only comes of others: a list is short of what was wrong in it, keys and values are no word."""
+    loc, found = error["loc"], error.get("input")
+    if error["type"] == "too_short":
+        return len(found or ()) >= error["ctx"]["min_length"]
+    others = [e for e in errors if e["loc"][: len(loc) - 1] == loc[:-1] and e is not error]
+    return error["type"] == "literal_error" and _of_union(loc[-1]) and isinstance(found, dict) and bool(others)
+
+
+def _of_union(part: str | int) -> bool:
+    """Say whether a part of pydantic's path names one of the types that a value may have; it is not in the file."""
+    return isinstance(part, str) and re.fullmatch(r"(literal|dict)\[.*\]", part) is not None
 
 
 def read_yaml(text: str, file: str) -> dict[str, Any]:
@@ -171,7 +186,7 @@ def _walk(root: type[BaseModel], loc: Sequence[str | int]) -> tuple[str, Any, st
         elif models and part in models[0].model_fields:
             field = models[0].model_fields[part]
             key, current, description = f"{key}.{part}", field.annotation, field.description or ""
-        elif part != "[key]" and part not in _tagged(current):
+        elif part != "[key]" and part not in _tagged(current) and not (len(found) > 1 and _of_union(part)):
             key = f"{key}[{part}]" if isinstance(part, int) else f"{key}.{part}"
             inner = next((get_args(a) for a in found if get_origin(a) in {tuple, dict}), None)
             if inner:

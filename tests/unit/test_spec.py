@@ -222,6 +222,11 @@ def test_a_value_that_is_no_choice(key, value, message):
             "training.class_weights: found 'ballanced'; expected balanced, or classes",
         ),
         ("training", {"class_weights": 2.0}, "training.class_weights: found '2.0'; expected balanced, or classes"),
+        (
+            "training",
+            {"class_weights": {"1": -3.0}},
+            "training.class_weights.1: must be more than 0, found -3.0",
+        ),
         ("training.params", "deep", "training.params: expected keys and values, found 'deep'"),
         (
             "training.tuning.space",
@@ -251,6 +256,19 @@ def test_a_value_that_is_no_choice(key, value, message):
 def test_a_wrong_value(key, value, message):
     """A value of the wrong kind or size is told with what is expected and what was found, and never bent to fit."""
     assert f"demo.yaml: {message}" in complaint(changed(key, value))
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("training", {"class_weights": {"1": -3.0}}),
+        ("gates", [{"kind": "bound", "metric": "auc"}]),
+        ("gates", [{"kind": "bund"}]),
+    ],
+)
+def test_one_mistake_is_told_once(key, value):
+    """What only follows from a mistake is not told: a list that is short of a wrong member, a type that was not meant."""
+    assert len(complaint(changed(key, value)).splitlines()) == 1
 
 
 @pytest.mark.parametrize(
@@ -353,6 +371,8 @@ def test_a_missing_key_is_described(key, words):
         ("source.uri", "s3:///x", "source.uri: name a bucket: s3://bucket/prefix/, found 's3:///x'"),
         ("source.tables.rows", {"uri": "x", "format": "csv"}, "source.tables: 'rows' is the name of the source itself"),
         ("training.params", {"seed": 3}, "training.params: seed is set by training.seed"),
+        ("training.params", {"eta": float("nan")}, "training.params: eta: expected a finite number, found nan"),
+        ("training.params", {"eta": 0.1, "learning_rate": 0.2}, "learning_rate is called eta there too"),
     ],
 )
 def test_values_that_do_not_go_together(key, value, words):

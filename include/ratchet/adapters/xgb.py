@@ -220,6 +220,7 @@ def parameters(plan: TrainingPlan, schema: ModelSchema) -> dict[str, Any]:
         "eval_metric": _EVAL_METRIC[plan.task],
         **gains,
         **plan.params,
+        "verbosity": 1,  # with less it keeps to itself which parameters it does not know
         "objective": _OBJECTIVE[plan.task],
         "seed": plan.seed,
         "nthread": plan.threads,

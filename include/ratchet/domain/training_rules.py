@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from difflib import get_close_matches
 from typing import Annotated, Any, Literal
 
@@ -255,9 +256,14 @@ class Training(Record):
     @field_validator("params")
     @classmethod
     def _ours(cls, value: dict[str, Any]) -> dict[str, Any]:
-        for key in value:
+        named: dict[str, str] = {}
+        for key, given in value.items():
             if key in OURS:
                 raise ValueError(f"{key} is set by {OURS[key]}")
+            if isinstance(given, float) and not math.isfinite(given):
+                raise ValueError(f"{key}: expected a finite number, found {given}; XGBoost would learn nothing with it")
+            if (other := named.setdefault(_SAME.get(key, key), key)) != key:
+                raise ValueError(f"{key} is called {other} there too; XGBoost would use one of both")
         return value
 
     @model_validator(mode="after")

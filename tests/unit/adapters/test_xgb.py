@@ -470,6 +470,21 @@ def test_bins_are_as_many_as_the_spec_says():
             fitted(given, params=params)
 
 
+def test_a_parameter_that_is_not_known_is_refused_however_quiet_xgboost_is_asked_to_be():
+    """With a verbosity of 0 it would keep to itself that a misspelt parameter changes nothing."""
+    for params in ({"verbosity": 0, "etta": 0.1}, {"validate_parameters": False, "etta": 0.1}):
+        with pytest.raises(SpecInvalid, match=r"training.params: XGBoost does not use \"etta\" here"):
+            fitted(frame(), params=params)
+
+
+def test_what_xgboost_refuses_reads_the_same_at_any_time():
+    """Its clock and the lines of its source are left out: a night that ends by it says the same when it is run again."""
+    with pytest.raises(SpecInvalid, match=r"XGBoost refused them: up->CanModifyTree\(\): Updater: `grow_quantile_histmaker` can not be used"):
+        fitted(frame(), params={"process_type": "update"})
+    with pytest.raises(SpecInvalid, match=r"XGBoost refused them: Unknown metric function nonsense$"):
+        fitted(frame(), params={"eval_metric": "nonsense"})
+
+
 # Fits on rows that were prepared once.
 
 
