@@ -479,7 +479,10 @@ def test_a_parameter_that_is_not_known_is_refused_however_quiet_xgboost_is_asked
 
 def test_what_xgboost_refuses_reads_the_same_at_any_time():
     """Its clock and the lines of its source are left out: a night that ends by it says the same when it is run again."""
-    with pytest.raises(SpecInvalid, match=r"XGBoost refused them: up->CanModifyTree\(\): Updater: `grow_quantile_histmaker` can not be used"):
+    with pytest.raises(
+        SpecInvalid,
+        match=r"XGBoost refused them: up->CanModifyTree\(\): Updater: `grow_quantile_histmaker` can not be used",
+    ):
         fitted(frame(), params={"process_type": "update"})
     with pytest.raises(SpecInvalid, match=r"XGBoost refused them: Unknown metric function nonsense$"):
         fitted(frame(), params={"eval_metric": "nonsense"})
