@@ -615,6 +615,34 @@ def test_each_task_has_its_plots(task, titles):
     assert "95 %" in re.search(r"<figcaption>\w+ by origin.*?</figure>", html, re.DOTALL)[0]
 
 
+def test_classes_with_long_names_are_told_apart():
+    """Classes whose names begin alike are numbered, so that no two lines of the confusion matrix read the same."""
+    names = ("tropical depression", "tropical storm", "subtropical depression", "subtropical storm")
+    html = render(judged("multiclass"), pipeline("multiclass"), predictions("multiclass", classes=names))
+    drawn = re.search(r"<figcaption>Confusion</figcaption>.*?</figure>", html, re.DOTALL)[0]
+    labels = re.findall(r"<text[^>]*>(\d [^<]+)</text>", drawn)
+    assert labels == ["1 tropical depre…", "2 tropical storm", "3 subtropical de…", "4 subtropical st…"]
+    assert [label[0] for label in labels] == re.findall(r"<text[^>]*>(\d)</text>", drawn)
+
+
+def test_rows_of_a_class_that_training_never_met_are_drawn():
+    """They count as errors in every metric, so the plots show them: a line of the matrix, recall 0, and in the loss by day."""
+    table = predictions("multiclass", champion=False)
+    y = table["label"].to_numpy().copy()
+    y[:100] = -1
+    late = table.set_column(table.column_names.index("label"), "label", pa.array(y))
+    html = render(judged("multiclass"), pipeline("multiclass"), late)
+    assert re.search(r"actual \(never met\), predicted on time: \d+ rows", html)
+    assert "challenger, (never met): recall 0.0% of 100 rows" in html
+    met = render(judged("multiclass"), pipeline("multiclass"), table.filter(pa.array(y >= 0)))
+    day = rf"{CUTOFF - timedelta(days=1)}: challenger ([\d.]+)"
+    assert float(re.search(day, html)[1]) > float(re.search(day, met)[1])
+    only = late.slice(0, 100)
+    assert "actual (never met)" not in render(
+        judged("multiclass"), pipeline("multiclass"), only
+    )  # no column to be wrong in
+
+
 def test_an_operating_point_is_marked():
     """The dot on the curves stands at the spec's threshold, and tells what is met there."""
     html = render(judged(), pipeline(evaluation={"slices": ["origin"], "threshold": 0.3}), predictions())

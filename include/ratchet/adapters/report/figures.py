@@ -19,6 +19,9 @@ if TYPE_CHECKING:
     from ratchet.domain.measuring import Measuring
 
 _CLASSES = 12  # of a confusion matrix; the most frequent
+_NEVER_MET = "(never met)"  # the classes of the hold-out that training had no row of
+_WIDE, _NAME = 9, 17  # letters of a class's name that fit under a wide cell, and beside a line
+_LETTER = 6.0  # width of a letter of an axis, on average
 _TENTH = 0.1  # of the rows, whose lift is told
 
 
@@ -116,7 +119,7 @@ def _multiclass(models: tuple[Side, ...], classes: Sequence[str]) -> Iterator[Fi
     m = models[-1]
     labels, counts = np.unique(m.y.astype(np.int64), return_counts=True)
     shown = np.sort(labels[np.argsort(-counts, kind="stable")][:_CLASSES])
-    names = [classes[c] if c < len(classes) else str(c) for c in shown.tolist()]
+    names = [_NEVER_MET if c < 0 else classes[c] if c < len(classes) else str(c) for c in shown.tolist()]
     more = f"the {_CLASSES} most frequent of {len(labels)} classes; " if len(labels) > _CLASSES else ""
     yield _confusion(m, shown, names, more)
     yield _recall([o for o in models if o.p.shape[1] == m.p.shape[1]], shown, names, more)
@@ -136,47 +139,51 @@ def _multiclass(models: tuple[Side, ...], classes: Sequence[str]) -> Iterator[Fi
 
 
 def _confusion(m: Side, shown: Any, names: list[str], more: str) -> Figure:
-    n = len(shown)
+    """Draw what was predicted for each class; rows of a class that was never met (−1) have a line, and no column."""
     classes = m.p.shape[1]
-    every = np.bincount(m.y.astype(np.int64) * classes + m.p.argmax(axis=1), minlength=classes * classes)
-    every = every.reshape(-1, classes)
-    cells = every[np.ix_(shown, shown)]
-    share = cells / np.maximum(every[shown].sum(axis=1, keepdims=True), 1)
-    ticks = tuple((i + 0.5, short(name, 9 if n < 7 else 4)) for i, name in enumerate(names))  # noqa: PLR2004  wide cells
+    every = np.bincount((m.y.astype(np.int64) + 1) * classes + m.p.argmax(axis=1), minlength=(classes + 1) * classes)
+    every = every.reshape(-1, classes)[shown + 1]
+    share = every / np.maximum(every.sum(axis=1, keepdims=True), 1)
+    columns = [i for i, c in enumerate(shown.tolist()) if 0 <= c < classes]
+    n, cells, share = len(columns), every[:, shown[columns]], share[:, shown[columns]]
+    lines, left = _class_axis(names)
+    fit = max(map(len, names)) <= (_WIDE if n < 7 else 4)  # noqa: PLR2004  wide cells
+    ticks = tuple((j + 0.5, names[i] if fit else str(i + 1)) for j, i in enumerate(columns))
     plot = Plot(
-        Axis(0, n, ticks, "predicted"),
-        Axis(n, 0, tuple((i, short(t, 9)) for i, t in ticks), "actual"),
-        height=300,
-        left=66,
-        grid=False,
+        Axis(0, max(n, 1), ticks, "predicted"), lines._replace(label="actual"), height=300, left=left, grid=False
     )
-    for i in range(n):
-        for j in range(n):
-            said = f"actual {names[i]}, predicted {names[j]}: {cells[i, j]:,.0f} rows, {share[i, j]:.1%}"
+    for i, line in enumerate(names):
+        for j, column in enumerate(columns):
+            said = f"actual {line}, predicted {names[column]}: {cells[i, j]:,.0f} rows, {share[i, j]:.1%}"
             plot.box(
                 j + 0.03,
                 j + 0.97,
                 i + 0.03,
                 i + 0.97,
-                "challenger" if i == j else "bad",
+                "challenger" if i == column else "bad",
                 said,
                 max(0.04, float(share[i, j]) * 0.85),
             )
             plot.text(
-                j + 0.5, i + 0.5 + 0.012 * n, f"{share[i, j]:.0%}", "cell strong" if 2 * share[i, j] > 1 else "cell"
+                j + 0.5,
+                i + 0.5 + 0.012 * len(names),
+                f"{share[i, j]:.0%}",
+                "cell strong" if 2 * share[i, j] > 1 else "cell",
             )
     return Figure("Confusion", plot.svg("Confusion matrix"), (), more + "share of each actual class (row)")
 
 
+def _class_axis(names: Sequence[str]) -> tuple[Axis, float]:
+    """Return an axis of classes from the top, numbered where one's name is too long to stand twice, and the room for it."""
+    numbered = max(map(len, names)) > _WIDE
+    ticks = [short(f"{i} {name}" if numbered else name, _NAME) for i, name in enumerate(names, start=1)]
+    left = 20 + _LETTER * max(_WIDE, *map(len, ticks))
+    return Axis(len(names), 0, tuple((i + 0.5, tick) for i, tick in enumerate(ticks))), left
+
+
 def _recall(models: Sequence[Side], shown: Any, names: list[str], more: str) -> Figure:
-    n = len(shown)
-    plot = Plot(
-        named("recall"),
-        Axis(n, 0, tuple((i + 0.5, short(name, 9)) for i, name in enumerate(names))),
-        height=max(230.0, 60.0 + 22.0 * n),
-        left=66,
-        grid=False,
-    )
+    lines, left = _class_axis(names)
+    plot = Plot(named("recall"), lines, height=max(230.0, 60.0 + 22.0 * len(names)), left=left, grid=False)
     for m in reversed(models):  # the champion's ticks over the challenger's bars
         chosen = m.p.argmax(axis=1)
         for i, label in enumerate(shown):

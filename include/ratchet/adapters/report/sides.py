@@ -54,8 +54,8 @@ def sides(predictions: pa.Table | None, how: Measuring) -> tuple[Side, ...]:
         else:
             p = p.to_numpy(zero_copy_only=False).astype(np.float64)
         good = np.isfinite(y) & (np.isfinite(p) if p.ndim == 1 else np.isfinite(p).all(axis=1))
-        if how.task not in {"regression", "quantile"}:
-            good &= y >= 0  # a class that the model never met has no place on these curves
+        if how.task in {"binary", "ranking"}:
+            good &= y >= 0
         if good.any():
             lists = rows["list"].to_numpy()[good] if "list" in rows.column_names else None
             found.append(Side(name, rows["dt"].to_numpy().astype("datetime64[D]")[good], y[good], p[good], lists))
@@ -74,6 +74,7 @@ def by_day(models: Sequence[Side], how: Measuring, loss: Loss) -> Figure | None:
     if not days or not np.isfinite(every).all():
         return None
     mean, low, high = lower_and_upper(ours, 0.975) if len(ours) > 1 else (float(np.mean(ours)), np.nan, np.nan)
+    low = np.maximum(low, 0.0)  # no loss is below it
     reach = [*every, *(side for side in (low, high) if np.isfinite(side))]
     plot = Plot(day_axis(days), axis(min(reach), max(reach), loss))
     note = "a dot is the mean over the rows of a day"
