@@ -75,6 +75,7 @@ class FeatureQuery(Record):
     cut: Cut | None = None  # show the tables as they were at this moment
 
 
+_STRETCH = 250_000  # rows of a frame that are looked at together
 GROUP = "ratchet.group"  # column of a frame that tells a ranking's lists apart; no feature is called that
 LABELS = ("row_id", "dt", "target", GROUP)  # columns of a frame that are no features
 
@@ -122,14 +123,21 @@ class FeatureFrame(Record):
     def spread(self, first: date, last: date, rows: int) -> pa.Table:
         """Return at most so many rows of some days, evenly over all of them."""
         import numpy as np  # noqa: PLC0415
+        import pyarrow as pa  # noqa: PLC0415
 
         where = _where(self.table, first, last)
-        there = np.arange(where.start, where.stop) if isinstance(where, slice) else where
-        found = self.table.take(there[np.linspace(0, len(there) - 1, min(len(there), rows)).astype(np.int64)])
-        self.forget()  # few rows of many pages
-        return found
+        count = where.stop - where.start if isinstance(where, slice) else len(where)
+        wanted = np.linspace(0, count - 1, min(count, rows)).astype(np.int64)
+        wanted = where.start + wanted if isinstance(where, slice) else where[wanted]
+        found = [self.table.slice(0, 0)]
+        for start, end in self._cuts(_STRETCH):  # Arrow would put columns together whole to take a few rows of them
+            here = wanted[slice(*np.searchsorted(wanted, (start, end)))]
+            if len(here):
+                found.append(self.table.slice(start, end - start).take(here - start))
+                self.forget()  # few rows of many pages
+        return pa.concat_tables(found)
 
-    def batches(self, first: date, last: date, rows: int = 250_000) -> Iterator[pa.Table]:
+    def batches(self, first: date, last: date, rows: int = _STRETCH) -> Iterator[pa.Table]:
         """Yield the rows of some days in order, so many at a time; what a batch took is given back when the next one is asked for."""
         import pyarrow.compute as pc  # noqa: PLC0415
 

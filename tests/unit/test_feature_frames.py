@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from datetime import date, timedelta
 from pathlib import Path
 
@@ -70,6 +72,37 @@ def test_rows_that_are_spread_reach_from_the_first_to_the_last(numbers, most):
     assert found == [row for row in wanted if row in set(found)]
     assert not found or found[0] == wanted[0]
     assert len(found) < 2 or found[-1] == wanted[-1]
+
+
+@pytest.mark.parametrize("ordered", [True, False])
+def test_rows_that_are_spread_over_many_are_taken_stretch_by_stretch(ordered, tmp_path):
+    """Of a million rows, those that a plain pick of places finds, in order, and without a copy of a whole column."""
+    n = 1_000_000
+    numbers = np.sort(np.arange(n) % 7) if ordered else np.arange(n) % 7
+    dt = pa.array(np.datetime64(FIRST) + numbers).cast(pa.date32())
+    rows = pa.table({"row_id": np.arange(n), "dt": dt, "x": np.arange(n, dtype=np.float64)})
+    found = in_file(rows, tmp_path / "frame.arrow", 122_880).spread(day(1), day(5), 1000)
+    there = filtered(rows, day(1), day(5))
+    assert found.equals(there.take(np.linspace(0, there.num_rows - 1, 1000).astype(np.int64)))
+    alone = subprocess.run(
+        [sys.executable, "-c", _MOST_ALLOCATED, str(tmp_path / "frame.arrow"), str(day(1)), str(day(5))],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert int(alone.stdout) < 7 << 20  # a column is 8 MB
+
+
+_MOST_ALLOCATED = """
+import sys
+from datetime import date
+from pathlib import Path
+import pyarrow as pa
+from ratchet.tables import FeatureFrame
+frame = FeatureFrame.of_file(Path(sys.argv[1]), landed=0, unlabelled=0, dropped=0, columns={})
+frame.spread(date.fromisoformat(sys.argv[2]), date.fromisoformat(sys.argv[3]), 1000)
+print(pa.default_memory_pool().max_memory())
+"""
 
 
 def test_rows_in_a_file_stay_what_they_are_when_their_memory_is_given_back(tmp_path):

@@ -41,7 +41,9 @@ def matrix(schema: ModelSchema, table: pa.Table) -> Any:
             )
         values = table[feature.name]
         found = kind_of(feature.name, values.type)
-        if found != feature.kind and not pa.types.is_null(values.type):
+        # Of a column without any value training has learnt nothing: whatever it comes to hold is as good as missing.
+        nothing = feature.kind == "category" and not feature.categories
+        if found != feature.kind and not nothing and not pa.types.is_null(values.type):
             raise DataRejected(
                 "schema",
                 f"feature {feature.name} is a {found} ({values.type}), the model was trained on a {feature.kind}",
@@ -57,11 +59,13 @@ def labels(schema: ModelSchema, table: pa.Table) -> Floats:
     import pyarrow as pa  # noqa: PLC0415
     import pyarrow.compute as pc  # noqa: PLC0415
 
-    target = table["target"]
-    if schema.task == "multiclass":
-        codes = pc.index_in(target.cast(pa.string()), value_set=pa.array(schema.classes, pa.string()))
-        target = pc.fill_null(codes, -1)
-    values: Floats = target.cast(pa.float64(), safe=False).to_numpy()
+    target, classes = table["target"], pa.array(schema.classes, pa.string())
+    values: Floats = np.empty(len(target))
+    for start in range(0, len(target), ROWS):  # of many rows nothing but what is returned is held
+        part = target.slice(start, ROWS)
+        if schema.task == "multiclass":
+            part = pc.fill_null(pc.index_in(part.cast(pa.string()), value_set=classes), -1)
+        values[start : start + ROWS] = part.cast(pa.float64(), safe=False).to_numpy()
     return values
 
 

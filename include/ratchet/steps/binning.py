@@ -11,7 +11,7 @@ import pyarrow.compute as pc
 from ratchet.domain.profiles import CATEGORIES, Bins, number_bins, number_codes
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from datetime import date
 
     from ratchet.tables import Floats
@@ -22,24 +22,41 @@ _LOOKED_AT = 200_000  # rows; deciles of more come out the same
 _CHUNK = 1 << 20  # rows that are turned into bins at once, so that memory does not grow with the window
 
 
+def _nothing() -> None:
+    """Let rows that are in memory stay there."""
+
+
 def bins_of(column: pa.ChunkedArray, at_least: int = 1, *, fenced: bool = False) -> Bins:
     """Return the bins of a column: deciles or values of numbers, the most frequent texts that so many rows have.
 
     With ``fenced``, numbers far beyond all of the column's have bins of their own.
     """
     if not _is_text(column.type):
-        values = numbers(column)
-        step = -(-len(values) // _LOOKED_AT) or 1
-        some = values[::step]
-        if fenced and step > 1:
-            ends = [fold(values) for fold in (np.fmin.reduce, np.fmax.reduce)]
-            some = np.append(some, ends)
-        return number_bins(some, fenced=fenced)
-    counts = pc.value_counts(column.cast(pa.string()).drop_null())
-    met = sorted(
-        zip(counts.field(1).to_pylist(), counts.field(0).to_pylist(), strict=True), key=lambda c: (-c[0], c[1])
+        return number_bins(_some_numbers(column, with_ends=fenced), fenced=fenced)
+    counts = pc.value_counts(
+        column.cast(pa.string())
+    )  # a text is counted where it lies: without its nulls it would be copied
+    there = (
+        (count, text)
+        for count, text in zip(counts.field(1).to_pylist(), counts.field(0).to_pylist(), strict=True)
+        if text is not None
     )
+    met = sorted(there, key=lambda c: (-c[0], c[1]))
     return Bins(kind="category", values=tuple(text for count, text in met[:CATEGORIES] if count >= at_least))
+
+
+def _some_numbers(column: pa.ChunkedArray, *, with_ends: bool) -> Floats:
+    """Return every so manieth number of a column, and of all of them the least and the greatest if that is asked."""
+    step = -(-len(column) // _LOOKED_AT) or 1
+    some, ends = [np.zeros(0)], [np.zeros(0)]
+    for start in range(0, len(column), _CHUNK):
+        part = numbers(column.slice(start, _CHUNK))
+        some.append(part[-start % step :: step])
+        ends.append(np.array([np.fmin.reduce(part), np.fmax.reduce(part)]))
+    if not with_ends or step == 1:
+        return np.concatenate(some)
+    met = np.concatenate(ends)
+    return np.concatenate([*some, [np.fmin.reduce(met), np.fmax.reduce(met)]])
 
 
 def counts(column: pa.ChunkedArray, bins: Bins) -> Floats:
@@ -50,8 +67,16 @@ def counts(column: pa.ChunkedArray, bins: Bins) -> Floats:
     return total
 
 
-def by_day(table: pa.Table, columns: dict[str, tuple[str, Bins]]) -> dict[date, dict[str, tuple[int, ...]]]:
-    """Count by day and bin; ``columns`` says for each subject which column it is, and its bins."""
+def by_day(
+    table: pa.Table, columns: dict[str, tuple[str, Bins]], forget: Callable[[], None] = _nothing
+) -> dict[date, dict[str, tuple[int, ...]]]:
+    """Count by day and bin.
+
+    Args:
+        table: the rows.
+        columns: says for each subject which column it is, and its bins.
+        forget: gives back the memory that mapped rows take, once they have been looked at.
+    """
     found: dict[date, dict[str, Ints]] = {}
     for part in _parts(table):
         days, which = np.unique(part["dt"].to_numpy().astype("datetime64[D]"), return_inverse=True)
@@ -60,6 +85,7 @@ def by_day(table: pa.Table, columns: dict[str, tuple[str, Bins]]) -> dict[date, 
             for day, row in zip(days.tolist(), flat.reshape(len(days), bins.size), strict=True):
                 here = found.setdefault(day, {})
                 here[subject] = here[subject] + row if subject in here else row
+        forget()
     return {day: {s: tuple(row.tolist()) for s, row in here.items()} for day, here in sorted(found.items())}
 
 

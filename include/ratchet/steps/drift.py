@@ -90,8 +90,9 @@ def keep_reference(ctx: Context, frame: FeatureFrame, files: ModelFiles) -> None
     assert night.train
     assert night.score
     before, past = _predicted_before(ctx, night.score.champion)
-    made = profile_of(files, ctx.windows, frame.table, lambda part: services.trainer.predict(files, part), before)
-    frame.forget()
+    made = profile_of(
+        files, ctx.windows, frame.table, lambda part: services.trainer.predict(files, part), before, frame.forget
+    )
     document = _with_past(made, before, past).model_dump_json().encode()
     if not night.request.dry_run:
         services.store.put(_key(ctx, night.request.cutoff, night.train.artifact_digest), document)
@@ -126,7 +127,12 @@ def metrics(found: DriftResult) -> dict[str, float]:
 
 
 def profile_of(
-    files: ModelFiles, days: Windows, table: pa.Table, predict: Predict, before: Mapping[str, Bins] | None = None
+    files: ModelFiles,
+    days: Windows,
+    table: pa.Table,
+    predict: Predict,
+    before: Mapping[str, Bins] | None = None,
+    forget: Callable[[], None] = lambda: None,
 ) -> Profile:
     """Count a window by day and bin.
 
@@ -136,14 +142,17 @@ def profile_of(
         table: the features of the window, or of as much of it as there is.
         predict: gives the model's predictions of rows.
         before: bins of the predictions of the champion before it, which are used again while they tell these apart.
+        forget: gives back the memory that mapped rows take, once they have been looked at.
     """
     bins = {}
     for subject, column in _columns(files).items():  # one after the other: rows that lie in any order are copied
         seen = rows_of_days(table, date.min, days.stop.last, (column,))
         bins[subject] = bins_of(seen[column], RARE, fenced=True)
-    counted = by_day(table, columns_of(files, bins))
+        forget()
+    counted = by_day(table, columns_of(files, bins), forget)
     tried = rows_of_days(table, days.stop.first, date.max)
     scores = _scores(files, tried, predict(tried))
+    forget()
     for subject in scores.column_names[1:]:
         own, theirs = bins_of(scores[subject], RARE, fenced=True), (before or {}).get(subject)
         bins[subject] = theirs if theirs and _tells_apart(theirs, own, scores[subject]) else own
@@ -197,7 +206,7 @@ def _reference(ctx: Context, version: ModelVersion, files: ModelFiles, frame: Fe
     table = frames.of_days(frame, days.whole.first, days.whole.last)
     if not table.num_rows:
         return None
-    made = profile_of(files, days, table, lambda part: ctx.services.trainer.predict(files, part))
+    made = profile_of(files, days, table, lambda part: ctx.services.trainer.predict(files, part), forget=frame.forget)
     if not ctx.night.request.dry_run:
         ctx.services.store.put(_key(ctx, version.cutoff, version.artifact_digest), made.model_dump_json().encode())
     return made

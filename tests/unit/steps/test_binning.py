@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ratchet.domain.profiles import Bins
+from ratchet.domain.profiles import Bins, number_bins
 from ratchet.steps import binning
 from ratchet.steps.binning import bins_of, by_day, codes, counts
 
@@ -63,6 +63,19 @@ def test_the_most_frequent_texts_have_bins():
     texts = [f"t{i:02d}" for i in range(30) for _ in range(i + 1)]
     assert bins_of(column(*texts)) == bins_of(column(*reversed(texts)))
     assert set(bins_of(column(*texts)).values) == {f"t{i:02d}" for i in range(10, 30)}
+
+
+@pytest.mark.parametrize("fenced", [True, False])
+@pytest.mark.parametrize("rows", [150_000, 1_300_001, 2_500_000])
+def test_bins_of_many_rows_are_those_of_the_column_in_one_piece(rows, fenced):
+    """Every so manieth number of the whole column makes them, wherever its chunks end, and its ends make the fences."""
+    values = np.random.default_rng(rows).normal(size=rows)
+    values[::3] = np.nan
+    values[rows - 2] = 40.0  # beyond what is looked at
+    chunked = pa.chunked_array([values[:7], values[7 : rows // 3], values[rows // 3 :]])
+    step = -(-rows // 200_000)
+    ends = [np.nanmin(values), np.nanmax(values)] if fenced and step > 1 else []
+    assert bins_of(chunked, fenced=fenced) == number_bins(np.append(values[::step], ends), fenced=fenced)
 
 
 rows = st.lists(st.tuples(st.integers(0, 5), st.floats(-3, 3) | st.none(), st.sampled_from(["a", "b", "c", None])))
