@@ -181,6 +181,7 @@ class EvaluateResult(Record):
     champion: Metrics | None  # on the rows that it has not seen
     common_rows: int
     predictions: str  # key of the Parquet file
+    predictions_sha256: str = ""  # of its bytes; "" in records of older versions
     explanation: Explanation | None = None  # None in records of nights before there was one
     differences: dict[str, Difference] = {}  # of metrics, on the rows that neither has seen: "auc", "auc[origin=JFK]"
 
@@ -250,6 +251,13 @@ class Ended(Record):
     detail: str
 
 
+class OfAllRows(Record):
+    """What a segment's night is told of the night of all rows: how the model is predicting that would serve the segment otherwise."""
+
+    predictions: str  # key of the Parquet file
+    sha256: str  # of its bytes
+
+
 class Night(Record):
     """Everything that is known of one night so far."""
 
@@ -260,6 +268,7 @@ class Night(Record):
     recipe_spec: str = ""  # the part of the spec that decides the model; from tune on with the parameters that it chose
     code_digest: str = ""
     made_by: MadeBy = MadeBy()
+    of_all: OfAllRows | None = None  # of a segment's night; None where it was run alone, or by an older version
     snapshot: SnapshotResult | None = None
     validate_: ValidateResult | None = None
     score: ScoreResult | None = None

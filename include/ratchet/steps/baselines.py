@@ -1,6 +1,7 @@
 """What a challenger must beat to be worth having: predictions that need no booster, on the same hold-out.
 
-Every night computes them, whatever the gates are: they are shown, and the verdict asks that each is beaten.
+Every night computes them, whatever the gates are: they are shown, and the verdict asks that each is beaten. Of a segment's the global
+model is one: it would serve the segment otherwise.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import numpy as np
 from ratchet.domain.case import BaselineDay, MustBeat
 from ratchet.domain.gates import RECENT_DAYS, BaselineGate, baseline_key
 from ratchet.domain.windows import DAY
+from ratchet.steps.of_all_rows import GLOBAL, global_days
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -39,6 +41,10 @@ def baselines(ctx: Context, frame: FeatureFrame, challenger: Scored) -> dict[str
         predictions = predicted(ctx, frame, challenger, name, days)
         if predictions is not None:
             found[baseline_key(name, days)] = against(challenger, predictions, losses)
+    if ctx.night.of_all:
+        asked = asked.model_copy(update={"baselines": (*asked.baselines, GLOBAL)})
+        if told := global_days(ctx, challenger, spec.loss):
+            found[GLOBAL] = {spec.loss: told}
     return {"baselines": found, "must_beat": asked}
 
 

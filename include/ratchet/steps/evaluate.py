@@ -16,6 +16,7 @@ from ratchet.domain import layout
 from ratchet.domain.case import CaseForPromotion, MetricValue
 from ratchet.domain.gates import LOSSES
 from ratchet.domain.night import EvaluateResult
+from ratchet.domain.records import sha256
 from ratchet.errors import NightSkipped
 from ratchet.steps import drift, frames
 from ratchet.steps.business import business
@@ -75,7 +76,8 @@ def _evaluate(ctx: Context) -> EvaluateResult:
         + (f", {unseen} of them new to the champion too" if night.score.champion else "")
     )
     key = layout.step(ctx.pipeline.name, ctx.run_key, "predictions.parquet", dry_run=night.request.dry_run)
-    services.store.put(key, _predictions(ctx, challenger, champion), "application/vnd.apache.parquet")
+    kept = _predictions(ctx, challenger, champion)
+    services.store.put(key, kept, "application/vnd.apache.parquet")
     ours = {**challenger.metrics, **{name: metric.value for name, metric in own.metrics.items()}}
     theirs = {**champion.metrics, **own.champion} if champion else None
     logged = {"holdout": ours, "champion": theirs or {}}
@@ -90,6 +92,7 @@ def _evaluate(ctx: Context) -> EvaluateResult:
         champion=theirs,
         common_rows=unseen,
         predictions=key,
+        predictions_sha256=sha256(kept),
         explanation=explained(ctx, challenger, champion),
         differences=paired_differences(ctx, common) | own.differences if common else {},
     )

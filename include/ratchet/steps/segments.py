@@ -13,6 +13,7 @@ import numpy as np
 
 from ratchet.domain import layout
 from ratchet.domain.ledger import champion_of
+from ratchet.domain.night import OfAllRows
 from ratchet.domain.segments import (
     Segment,
     SegmentNight,
@@ -149,11 +150,13 @@ def started(night: Night, own: Pipeline) -> Night:
     # An override is about the verdict on all rows; of a segment's a person says so on its version.
     asked = night.request.model_copy(update={"pipeline": own.name, "override": False, "repin": False})
     found = (*night.validate_.findings, *(night.train.findings if night.train else ()))
+    kept = night.evaluate  # what would serve the segment otherwise has predicted
     begun = begin(asked, own).model_copy(
         update={
             "snapshot": night.snapshot,
             "validate_": night.validate_.model_copy(update={"findings": found}),
             "tune": night.tune,
+            "of_all": kept and OfAllRows(predictions=kept.predictions, sha256=kept.predictions_sha256),
         }
     )
     recipe = tuned(begun, own).recipe

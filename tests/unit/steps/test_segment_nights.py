@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
+import io
+from datetime import date, timedelta
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import pandas as pd
+import pyarrow.parquet as pq
 import pytest
 import yaml
 from segment_world import SEGMENTED, TOMORROW, both, columns, landed
 from small_world import FIRST, NIGHT, ROWS, SPEC, QuickTrainer, World
 
+from ratchet.domain.checks import Outcome
 from ratchet.domain.night import Night
-from ratchet.errors import RatchetError, SpecInvalid
+from ratchet.errors import ArtifactTampered, RatchetError, SpecInvalid
 from ratchet.steps import frames, overview, segments
 from ratchet.steps.context import Context
 from ratchet.steps.prune import models_of, prunable
@@ -23,7 +27,7 @@ from ratchet.steps.segments import SegmentUnknown
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from ratchet.ports import Fit
+    from ratchet.ports import Fit, TrainingPlan
     from ratchet.tables import FeatureFrame
 
 
@@ -265,3 +269,80 @@ def test_an_unknown_segment_is_told_in_few_words():
     """A value without a letter is quoted, and one that fills a page is cut."""
     told = str(SegmentUnknown("small", "Case", ["", "case", "x" * 300]))
     assert told == f"small has no segment 'Case'; the newest night has seen: '', case, {'x' * 60}…"
+
+
+def night_of(world: World, name: str, cutoff: date = NIGHT) -> Night:
+    """Return the stored night of a segment."""
+    (record,) = world.store.keys(f"nights/{name}/{cutoff}")
+    return Night.model_validate_json(world.store.get(record))
+
+
+def kept_of(world: World, cutoff: date, side: str) -> pd.DataFrame:
+    """Return what the night of all rows has kept of one side's predictions for the north."""
+    found = pq.read_table(
+        io.BytesIO(world.store.get(night_of(world, "small", cutoff).evaluate.predictions))
+    ).to_pandas()
+    return found[(found["slice:place"] == "north") & found[side].notna()]
+
+
+def daily(kept: pd.DataFrame, side: str) -> dict[date, float]:
+    """Return daily log losses as they are clipped everywhere."""
+    p = kept[side].clip(0.002, 0.998)
+    losses = -np.log(np.where(kept["label"] == 1, p, 1 - p))
+    return pd.Series(losses, index=kept["dt"]).groupby(level=0).mean().to_dict()
+
+
+def test_a_segments_model_is_compared_with_the_one_that_would_serve_it_otherwise(world: World, tmp_path: Path) -> None:
+    """Tonight's global challenger is a baseline of the segment's; once there is a global champion, that is, on rows that it has not seen."""
+    again = world.copy(tmp_path)
+    both(again, TOMORROW)
+    for cutoff, side in ((NIGHT, "challenger"), (TOMORROW, "champion")):
+        case = night_of(again, "small--north", cutoff).evaluate.case
+        assert "global" in case.must_beat.baselines
+        wanted = daily(kept_of(again, cutoff, side), side)
+        found = {date.fromisoformat(day.day): day.baseline for day in case.baselines["global"]["log_loss"]}
+        assert found == pytest.approx(wanted)
+    check = next(c for c in night_of(world, "small--north").gate.verdict.checks if c.kind == "baselines")
+    assert "global" in check.name
+
+
+class Poor(QuickTrainer):
+    """A trainer that learns from the rows of one place as if nothing could be told from them."""
+
+    def fit(self, frame: FeatureFrame, days: Any, plan: TrainingPlan, query: Any) -> Fit:
+        """See ``ports.Trainer.fit``."""
+        if set(frame.table["place"].to_pylist()) == {"north"}:
+            plan = plan.model_copy(update={"rounds": 1, "params": {**plan.params, "eta": 0.02}})
+        return super().fit(frame, days, plan, query)
+
+
+def test_a_segments_model_that_is_no_better_than_the_global_one_is_not_promoted(tmp_path: Path) -> None:
+    """It passes the gates of the spec, and is better than an average; the global model predicts its rows better, and goes on serving them."""
+    spec = yaml.safe_load(SEGMENTED)
+    spec["evaluation"] |= {"baselines": ["average"]}
+    fresh = landed(World(tmp_path, yaml.safe_dump(spec)))
+    _, found, error = both(fresh, NIGHT, fresh.machine("cache", Poor()))
+    assert error is None
+    outcomes = {s.value: s.outcome for s in found.segments}
+    assert outcomes["north"] in {"undecided", "refused"}
+    verdict = night_of(fresh, "small--north").gate.verdict
+    (check,) = (c for c in verdict.checks if c.outcome is not Outcome.PASS and c.outcome is not Outcome.NOT_APPLICABLE)
+    assert check.kind == "baselines"
+    assert check.reason.startswith("global minus challenger -")
+
+
+def test_predictions_that_were_changed_are_compared_with_nothing(world: World, tmp_path: Path) -> None:
+    """The bytes are checked against the record of the night of all rows."""
+    again = world.copy(tmp_path)
+    again.caches = tmp_path
+    services = again.machine("cache")
+    night = again.night(TOMORROW, services)
+    again.store.put(night.evaluate.predictions, b"PAR1")
+    _, error = segments.run_all(night, again.pipeline(), services)
+    assert isinstance(error, ArtifactTampered)
+
+
+def test_a_segments_night_alone_asks_for_no_global_model(world: World) -> None:
+    """A replay of one segment has no night of all rows beside it; what is not there is not asked for."""
+    night = world.until("train", pipeline=world.pipeline())
+    assert segments.started(night, world.pipeline().of_segment("north")).of_all is None
