@@ -41,9 +41,9 @@ def matrix(schema: ModelSchema, table: pa.Table) -> Any:
             )
         values = table[feature.name]
         found = kind_of(feature.name, values.type)
-        # Of a column without any value training has learnt nothing: whatever it comes to hold is as good as missing.
-        nothing = feature.kind == "category" and not feature.categories
-        if found != feature.kind and not nothing and not pa.types.is_null(values.type):
+        # A column without any value has no kind of its own (a file's reads as text): what it holds elsewhere is as good as missing.
+        unknown = (feature.kind == "category" and not feature.categories) or values.null_count == len(values)
+        if found != feature.kind and not unknown:
             raise DataRejected(
                 "schema",
                 f"feature {feature.name} is a {found} ({values.type}), the model was trained on a {feature.kind}",

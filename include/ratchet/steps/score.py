@@ -23,9 +23,13 @@ from ratchet.steps.watch import predecessor, standby, watch
 from ratchet.tables import GROUP, lists_in
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from ratchet.domain.drifted import DriftResult
     from ratchet.domain.models import ModelVersion
     from ratchet.steps.context import Context
+
+_NAMED = 5  # days that are told one by one
 
 
 class _Scored(NamedTuple):
@@ -82,6 +86,13 @@ def _score(ctx: Context) -> ScoreResult:
     return made if ctx.night.request.dry_run else watch(ctx, entries, made)
 
 
+def _days(met: Sequence[str]) -> str:
+    """Name the days; of many, how many there are, and the first and the last."""
+    if len(met) > _NAMED:
+        return f"{len(met)} days, {met[0]} … {met[-1]}"
+    return ", ".join(met) or "no day"
+
+
 def _score_version(ctx: Context, version: ModelVersion, done: set[tuple[date, int]], *, champion: bool) -> _Scored:
     """Score the days whose labels came after the version was made; whatever goes wrong with it is its own problem."""
     services, name = ctx.services, ctx.pipeline.name
@@ -118,7 +129,7 @@ def _score_version(ctx: Context, version: ModelVersion, done: set[tuple[date, in
         if (day.day, version.version) not in done:
             _keep(ctx, day, _predictions(table, days == np.datetime64(day.day, "D"), y, predictions))
     met = tuple(str(day.day) for day in found)
-    ctx.say(f"{name} v{version.version}: {table.num_rows} rows of {', '.join(met) or 'no day'}")
+    ctx.say(f"{name} v{version.version}: {table.num_rows} rows of {_days(met)}")
     made = ScoredVersion(version=version.version, champion=champion, days=met, metrics=dict(metrics))
     return _Scored(made, found, drift.look(ctx, version, files, frame, table, predictions) if champion else None)
 
