@@ -43,15 +43,16 @@ def _binary(how: Measuring, y: Floats, p: Floats) -> Metrics:
     both = 0 < y.sum() < len(y)
     chosen = (p >= how.threshold).astype(float)
     alerts, events = chosen.sum(), y.sum()
+    decided, (precision, recall, f1) = _decisions(y, chosen, np.array([0.0, 1.0]))
     return {
         "auc": float(sk.roc_auc_score(y, p)) if both else None,
         "pr_auc": float(sk.average_precision_score(y, p)) if both else None,
         "calibration": float(p.mean() / y.mean()) if events else None,
         **_probabilities(y, p),
-        **_decisions(y, chosen),
-        "precision": float(sk.precision_score(y, chosen)) if alerts else None,
-        "recall": float(sk.recall_score(y, chosen)) if events else None,
-        "f1": float(sk.f1_score(y, chosen, zero_division=0)) if events else None,
+        **decided,
+        "precision": float(precision[-1]) if alerts else None,
+        "recall": float(recall[-1]) if events else None,
+        "f1": float(f1[-1]) if events else None,
         "alert_rate": float(chosen.mean()),
     }
 
@@ -69,22 +70,28 @@ def _multiclass(how: Measuring, y: Floats, p: Floats) -> Metrics:
             if known.any()
             else 0.0
         )
-    return {**_probabilities(y, p), **_decisions(y, p.argmax(axis=1)), "top_k": found / len(y)}
+    return {**_probabilities(y, p), **_decisions(y, p.argmax(axis=1), np.unique(y))[0], "top_k": found / len(y)}
 
 
 def _probabilities(y: Floats, p: Floats) -> Metrics:
     return {name: float(row_losses(name, y, p).mean()) for name in ("log_loss", "brier")}
 
 
-def _decisions(y: Floats, chosen: Any) -> Metrics:
+def _decisions(y: Floats, chosen: Any, classes: Floats) -> tuple[Metrics, Any]:
+    """Measure decisions over the classes that are there; return precision, recall and F1 of each of ``classes`` too.
+
+    scikit-learn is asked once: each of its scores would count the same table anew.
+    """
     from sklearn import metrics as sk
 
-    there = np.unique(y)
-    return {
+    each = sk.precision_recall_fscore_support(y, chosen, labels=classes, zero_division=0)[:3]
+    there = np.isin(classes, y)
+    found: Metrics = {
         "accuracy": float(sk.accuracy_score(y, chosen)),
-        "balanced_accuracy": float(sk.recall_score(y, chosen, average="macro", labels=there, zero_division=0)),
-        "macro_f1": float(sk.f1_score(y, chosen, average="macro", labels=there, zero_division=0)),
+        "balanced_accuracy": float(np.average(each[1][there])),
+        "macro_f1": float(np.average(each[2][there])),
     }
+    return found, each
 
 
 def _regression(y: Floats, p: Floats) -> Metrics:
