@@ -176,7 +176,10 @@ class LocalCache:
         with _locked(self.root, fcntl.LOCK_EX) as alone:
             held = self._give_up(need) if alone else 0
         if shutil.disk_usage(self.root).free < need + _SPARE:
-            raise DataRejected("resource", f"{need:,} bytes are to be pulled; {lacks_room(self.root)}")
+            raise DataRejected(
+                "resource",
+                f"{need:,} bytes are to be pulled, and {_SPARE >> 20} MiB to be left free; {lacks_room(self.root)}",
+            )
         if self.cap is not None and held + need > self.cap:
             _LOG.warning(
                 "the cache %s comes to hold %.1f GiB, more than RATCHET_CACHE_GIB allows (%.1f): nights that run now use as much",

@@ -236,7 +236,8 @@ def test_a_disk_without_room_rejects_before_anything_is_pulled(root):
     cache = LocalCache(root)
     cache.prepare()
     with pytest.raises(
-        DataRejected, match=r"^resource: .* bytes are to be pulled; the disk of the cache .* bytes free"
+        DataRejected,
+        match=r"^resource: .* bytes are to be pulled, and 64 MiB to be left free; the disk of the cache .* bytes free",
     ) as said:
         cache.make_room(1 << 60)
     assert "RATCHET_CACHE" in str(said.value)

@@ -230,7 +230,10 @@ def _refuse_full(folder: Path, need: int) -> None:
     """
     if shutil.disk_usage(folder).free < need + _SPARE:
         cache = next(path for path in folder.parents if path.name != "matrices")
-        raise DataRejected("resource", f"matrices of about {need:,} bytes are still to be kept; {lacks_room(cache)}")
+        raise DataRejected(
+            "resource",
+            f"matrices of about {need:,} bytes are still to be kept, and {_SPARE >> 20} MiB to be left free; {lacks_room(cache)}",
+        )
 
 
 def sweep(cache: Path) -> None:

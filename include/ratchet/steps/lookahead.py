@@ -68,6 +68,8 @@ def look(ctx: Context) -> Audited:
             found.setdefault(finding.subject, finding)
     told = "; ".join(f"{d.then.num_rows} rows of {d.day}" for d in days)
     words = f"features computed again from tables that end there: {told}"
+    if ctx.pipeline.spec.validation.window.event_time is None:
+        words += "; not what comes later on the same day, since validation.window.event_time names no column"
     return Audited(findings=tuple(found.values()), words=(words,))
 
 
