@@ -8,7 +8,7 @@ import shutil
 import sys
 import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import psutil
 import pytest
@@ -57,7 +57,7 @@ def pytest_xdist_auto_num_workers() -> int:
 
 
 @pytest.hookimpl(optionalhook=True)
-def pytest_xdist_make_scheduler(config: pytest.Config) -> LoadScopeScheduling | None:
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> LoadScopeScheduling | None:
     """Keep the tests of a file on one worker, and all of `tests/e2e`, which share an Airflow."""
     if config.getoption("dist") != "loadfile":
         return None
@@ -68,7 +68,7 @@ def pytest_xdist_make_scheduler(config: pytest.Config) -> LoadScopeScheduling | 
             return "tests/e2e" if nodeid.startswith("tests/e2e/") else nodeid.split("::", 1)[0]
 
     config.option.loadscopereorder = False  # how many tests a file has says little of how long it takes
-    return Files(config)
+    return Files(config, log)
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
