@@ -95,7 +95,7 @@ def parse_spec(text: str, file: str, overrides: dict[str, Any] | None = None) ->
 
 def with_gates(pipeline: Pipeline, text: str, file: str) -> Pipeline:
     """Return the pipeline with the gates of another file: YAML with a list ``gates``, and nothing else."""
-    data = read_yaml(text, file)
+    data = read_yaml(text, file, "gates: [{kind: champion, loss: brier}]")
     wrong = [
         Problem(file, str(key), "is not a field here; the file holds a list `gates`") for key in data if key != "gates"
     ]

@@ -55,8 +55,8 @@ def _of_union(part: str | int) -> bool:
     return isinstance(part, str) and re.fullmatch(r"(literal|dict)\[.*\]", part) is not None
 
 
-def read_yaml(text: str, file: str) -> dict[str, Any]:
-    """Read a mapping from YAML; a key that stands twice is an error, not an override.
+def read_yaml(text: str, file: str, such_as: str = "name: demo") -> dict[str, Any]:
+    """Read a mapping from YAML; a key that stands twice is an error, not an override. ``such_as`` is for messages.
 
     Raises:
         SpecInvalid: with the line.
@@ -70,7 +70,7 @@ def read_yaml(text: str, file: str) -> dict[str, Any]:
     if data is None:
         raise SpecInvalid([Problem(file, "", "the file is empty")])
     if not isinstance(data, dict):
-        raise SpecInvalid([Problem(file, "", f"expected keys and values, such as `name: demo`, found {_shown(data)}")])
+        raise SpecInvalid([Problem(file, "", f"expected keys and values, such as `{such_as}`, found {_shown(data)}")])
     return data
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import json
+import re
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
@@ -14,6 +16,7 @@ from small_world import NIGHT, QuickTrainer, World
 
 from ratchet.domain import layout
 from ratchet.domain.checks import Outcome
+from ratchet.errors import SpecInvalid
 from ratchet.home import with_gates
 from ratchet.steps.whatif import whatif
 
@@ -55,6 +58,23 @@ def judged(world: World, *gates: str, **asked) -> WhatIf:
     if gates:
         pipeline = with_gates(pipeline, f"gates: [{', '.join(gates)}]", "gates.yaml")
     return whatif(pipeline, world.machine("cache", Untrainable()), **asked)
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        (
+            f"- {json.dumps(BOUND)}",
+            "gates.yaml: expected keys and values, such as `gates: [{kind: champion, loss: brier}]`, found a list",
+        ),
+        ("gate: []", "gates.yaml: gate: is not a field here; the file holds a list `gates`"),
+        ("gates: []", "gates.yaml: gates: the list needs at least 1, found none"),
+    ],
+)
+def test_a_file_that_holds_no_gates(recorded, text, words):
+    """What is expected is told by an example of such a file, not of a pipeline's."""
+    with pytest.raises(SpecInvalid, match=re.escape(words)):
+        with_gates(recorded.pipeline(), text, "gates.yaml")
 
 
 def test_the_same_gates_give_the_same_verdicts(recorded):
