@@ -42,6 +42,9 @@ class Owner(Record):
     email: str | None = Field(None, description="Where to reach them.")
 
 
+TAKEN = frozenset({"demo_feed", "freeze", "rollback", "thaw", "watchdog"})  # by DAGs that train nothing
+
+
 class PipelineSpec(Record):
     """One model's continuous training."""
 
@@ -82,6 +85,15 @@ class PipelineSpec(Record):
     override: Override = Field(Override(), description="Who may promote a challenger whose verdict is UNDECIDED.")
     rollback: Rollback = Field(Rollback(), description="How the champion is watched once it serves.")
     retention: Retention = Field(Retention(), description="What `ratchet prune` keeps beyond what is needed.")
+
+    @field_validator("name")
+    @classmethod
+    def _has_a_dag(cls, value: str) -> str:
+        if value in TAKEN:
+            raise ValueError(
+                f"there is a DAG {value} already, which comes with Ratchet; call the pipeline something else"
+            )
+        return value
 
     @field_validator("schedule")
     @classmethod

@@ -13,6 +13,7 @@ import pytest
 
 from ratchet.domain.night import STEPS
 from ratchet.home import load_pipeline, pipeline_names
+from ratchet.spec import TAKEN
 
 ROOT = Path(__file__).resolve().parents[2]
 NAMES = pipeline_names(ROOT / "include")
@@ -36,6 +37,11 @@ def dag(bag, request):
 def test_no_dag_fails_to_parse(bag):
     """Airflow imports every file of dags/."""
     assert bag.import_errors == {}
+
+
+def test_no_pipeline_can_be_called_as_another_dag_is(bag):
+    """Two DAGs of one name would hide each other; whatever trains no pipeline has a name that `check` refuses."""
+    assert set(bag.dag_ids) - set(NAMES) == TAKEN
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / "dags").glob("*.py")), ids=lambda path: path.name)

@@ -368,6 +368,11 @@ def test_a_missing_key_is_described(key, words):
             "dt=",
             "source.partition.pattern: it must contain {date}, or {yyyy}, {mm} and {dd}, found 'dt='",
         ),
+        (
+            "name",
+            "rollback",
+            "name: there is a DAG rollback already, which comes with Ratchet; call the pipeline something else",
+        ),
         ("source.uri", "s3:///x", "source.uri: name a bucket: s3://bucket/prefix/, found 's3:///x'"),
         ("source.tables.rows", {"uri": "x", "format": "csv"}, "source.tables: 'rows' is the name of the source itself"),
         ("training.params", {"seed": 3}, "training.params: seed is set by training.seed"),
