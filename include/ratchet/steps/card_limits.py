@@ -100,6 +100,20 @@ def _sparse(facts: Facts) -> Iterator[str]:
             yield f"{level.events:,} of {level.rows:,} rows of the hold-out are positive{of}: too few to say much."
 
 
+def _never_judged(facts: Facts) -> Iterator[str]:
+    """Name the classes that came with the last days only: the model that was judged did not know them, the one that serves does."""
+    case = facts.night.evaluate.case if facts.night and facts.night.evaluate else None
+    if facts.schema is None or facts.schema.task != "multiclass" or case is None or not case.levels:
+        return
+    late = [name for name in facts.schema.classes if name not in case.levels]
+    if late:
+        named = ", ".join(late[:_NAMED]) + (f" and {len(late) - _NAMED} more" if len(late) > _NAMED else "")
+        yield (
+            f"It knows of {named} from the days of its hold-out alone, to which it was fitted again: the model that was judged did not know "
+            f"{'this class' if len(late) == 1 else 'these classes'}, so no figure here says how well it tells {'it' if len(late) == 1 else 'them'}."
+        )
+
+
 def _labels(facts: Facts) -> Iterator[str]:
     account = facts.night.train.account if facts.night and facts.night.train else None
     if account and account.unlabelled:
@@ -114,4 +128,4 @@ def _found(facts: Facts) -> Iterator[str]:
         yield f"{finding.kind} of {finding.subject}: {finding.words}"
 
 
-_LIMITS: tuple[Callable[[Facts], Iterator[str]], ...] = (_season, _unseen, _sparse, _labels, _found)
+_LIMITS: tuple[Callable[[Facts], Iterator[str]], ...] = (_season, _unseen, _sparse, _never_judged, _labels, _found)

@@ -12,8 +12,10 @@ from small_world import NIGHT, SPEC, QuickTrainer, World
 
 from fakes import Killed, Tripwire
 from ratchet.adapters.xgb import predict
+from ratchet.domain.cards import markdown
 from ratchet.domain.models import ModelSchema
 from ratchet.steps import frames
+from ratchet.steps.card import card
 from ratchet.steps.context import Context
 from ratchet.steps.reproduce import reproduce
 
@@ -191,3 +193,17 @@ def test_every_task_can_be_fitted_again(tmp_path, target, gate):
     assert (night.outcome, night.register_.smoke) == ("promoted", None)
     assert night.train.evaluated
     assert reproduce(world.services, "small", 1).identical
+    assert "It knows of" not in markdown(card(world.services, "small"))
+
+
+def test_a_class_that_only_the_second_fit_knows_is_told(world):
+    """It came with the hold-out: the model that serves gives it, and no figure of the one that was judged speaks of it."""
+    first = world.pipeline().spec.windows(NIGHT).holdout.first
+    late = f"CASE WHEN x > 1 AND dt >= DATE '{first}' THEN 'late' WHEN x > 0 THEN 'b' ELSE 'c' END"
+    gates = [{"kind": "bound", "metric": "macro_f1", "at_least": 0.1}]
+    target = {"task": "multiclass", "sql": late}
+    night = world.night(pipeline=world.pipeline(target=target, gates=gates, validation__window__leak__action="off"))
+    assert night.register_ is not None, night.reasons
+    (said,) = [line for line in markdown(card(world.services, "small", 1)).splitlines() if "It knows of" in line]
+    assert "It knows of late from the days of its hold-out alone" in said
+    assert "no figure here says how well it tells it" in said
