@@ -39,6 +39,7 @@ _DECIDE_NOTHING = frozenset(
         "domain/cards.py",
         "domain/day_sums.py",
         "domain/explanations.py",
+        "domain/rivals.py",
         "adapters/xgb_shap.py",
         *(f"adapters/{name}.py" for name in ("alerts", "ledger", "mlflow", "s3", "sandbox", "signing")),
         *(f"adapters/report/{name}.py" for name in ("comparison", "figures", "figures_lists", "figures_values")),
@@ -53,7 +54,12 @@ _LIBRARIES = ("duckdb", "great-expectations", "numpy", "pyarrow", "scikit-learn"
 
 def libraries() -> dict[str, str]:
     """Return the versions that a result can depend on."""
-    return {"python": platform.python_version(), **{name: version(name) for name in _LIBRARIES}}
+    return {"python": platform.python_version(), **_versions()}
+
+
+@functools.cache  # each is looked for among all that is installed, and its description parsed
+def _versions() -> dict[str, str]:
+    return {name: version(name) for name in _LIBRARIES}
 
 
 def machine() -> str:

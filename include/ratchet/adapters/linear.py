@@ -30,6 +30,15 @@ def linear_predictions(schema: ModelSchema, before: pa.Table, after: pa.Table) -
     regression's prediction plus those of its residuals: a linear quantile regression would take minutes. A ranking's
     relevances are regressed on row by row.
     """
+    from threadpoolctl import threadpool_limits
+
+    with threadpool_limits(
+        1, user_api="blas"
+    ):  # more threads round differently, and wait for each other longer than they work
+        return _predictions(schema, before, after)
+
+
+def _predictions(schema: ModelSchema, before: pa.Table, after: pa.Table) -> Floats:
     from sklearn.linear_model import LogisticRegression, Ridge
 
     before = before.take(np.linspace(0, before.num_rows - 1, min(before.num_rows, _MOST_ROWS)).astype(np.int64))

@@ -27,7 +27,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
     from ratchet.domain.case import CaseForPromotion, DayLoss, Level
-    from ratchet.domain.gates import Gate
 
 Rule = (
     BoundGate
@@ -316,17 +315,16 @@ def _beaten(gate: BaselineGate, name: str, told: Sequence[BaselineDay]) -> _Foun
     return _Found(_against(found, gate.margin), reason, found.mean, gate.margin)
 
 
-def baselines_check(case: CaseForPromotion, gates: Iterable[Gate]) -> Check | None:
-    """Say whether the challenger beats each baseline that it must beat; None where gates of the spec judge all of them.
+def baselines_check(case: CaseForPromotion) -> Check | None:
+    """Say whether the challenger beats each baseline that it must beat, whatever the gates are; None where a record asks for nothing.
 
     A mean daily loss below each baseline's passes. Otherwise it fails where days show that some baseline is better, and is open
     where they do not.
     """
-    by_gates = {name for gate in gates if isinstance(gate, BaselineGate) for name in gate.baselines}
     asked = case.must_beat
-    names = [name for name in asked.baselines if name.partition(" ")[0] not in by_gates] if asked else []
-    if not asked or not names:
+    if asked is None or not asked.baselines:
         return None
+    names = asked.baselines
     sides = [_ahead(name, case.baselines.get(name, {}).get(asked.loss, ())) for name in names]
     worst = _worst(sides)
     reason = "; ".join(side.reason for side in sides if side.outcome is worst.outcome)

@@ -328,7 +328,7 @@ class Evaluation(Record):
         ("average", "recent", "linear"),
         min_length=1,
         description="Which of the baselines a challenger must beat on the hold-out, by the loss of the comparison; all are computed and shown every "
-        "night. A gate of kind baseline judges those that it names in this one's place.",
+        "night. A gate of kind baseline can ask for more: a margin, or a proof.",
     )
     business: dict[Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,62}$")], str] = Field(
         {},

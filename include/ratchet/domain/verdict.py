@@ -45,7 +45,7 @@ def judge(case: CaseForPromotion, gates: tuple[Gate, ...]) -> Verdict:
     outcomes = {check.outcome for check in checks}
     if checks[-1].outcome is not Outcome.PASS:
         outcomes.add(Outcome.UNDECIDED)  # no other check makes up for an artifact that was not tried
-    if beaten := baselines_check(case, gates):
+    if beaten := baselines_check(case):
         checks.append(beaten.model_copy(update={"kind": BASELINES}))
         outcomes.add(beaten.outcome)
     bound = any(isinstance(gate, BoundGate) for gate in gates)

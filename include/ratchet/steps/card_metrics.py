@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ratchet.domain.cards import CardSection, CardTable, between, shown
+from ratchet.domain.rivals import CHAMPION, rivals
 from ratchet.steps.card_limits import SPARSE, Watched, by_column
 
 if TYPE_CHECKING:
@@ -69,19 +70,30 @@ def _differs(found: EvaluateResult, name: str) -> str:
 
 
 def _baselines(case: CaseForPromotion) -> list[CardTable]:
+    """Return whom the version was compared with: yesterday's champion and the baselines."""
     rows = tuple(
         (
-            name,
-            loss,
-            shown(sum(d.baseline for d in days) / len(days)),
-            shown(sum(d.challenger for d in days) / len(days)),
+            "champion of that night" if rival.name == CHAMPION else rival.name,
+            rival.loss,
+            shown(rival.own) if rival.days else "nothing to learn it from",
+            shown(rival.challenger),
+            f"{shown(rival.gain)} ({between(rival.interval)})" if rival.days else "–",
+            str(rival.days),
+            "yes" if rival.must else "by the gates that name it",
         )
-        for name, losses in case.baselines.items()
-        for loss, days in losses.items()
-        if days
+        for rival in rivals(case)
     )
-    columns = ("Baseline", "Loss", "Its own, mean over days", "This version's")
-    return [CardTable(title="Against baselines", columns=columns, rows=rows, note="Smaller is better.")] if rows else []
+    columns = (
+        "Beside",
+        "Loss",
+        "Its own",
+        "This version's, same rows",
+        "Gain, 95 % over days",
+        "Days",
+        "Must be beaten",
+    )
+    note = "Means of daily losses, smaller is better. A gain above 0: this version loses less."
+    return [CardTable(title="Beside the champion and baselines", columns=columns, rows=rows, note=note)] if rows else []
 
 
 def _calibration(case: CaseForPromotion) -> list[CardTable]:

@@ -17,6 +17,7 @@ from ratchet.domain.case import CaseForPromotion, MetricValue
 from ratchet.domain.gates import LOSSES
 from ratchet.domain.night import EvaluateResult
 from ratchet.domain.records import sha256
+from ratchet.domain.rivals import CHAMPION, rivals
 from ratchet.errors import NightSkipped
 from ratchet.steps import drift, frames
 from ratchet.steps.business import business
@@ -83,7 +84,12 @@ def _evaluate(ctx: Context) -> EvaluateResult:
     logged = {"holdout": ours, "champion": theirs or {}}
     services.registry.log(
         night.train.mlflow_run_id,
-        metrics={f"{side}.{k}": v for side, found in logged.items() for k, v in found.items() if v is not None},
+        metrics={f"{side}.{k}": v for side, found in logged.items() for k, v in found.items() if v is not None}
+        | {
+            f"baseline.{rival.name.replace(' ', '_')}.{rival.loss}": rival.own
+            for rival in rivals(case)
+            if rival.own is not None and rival.name != CHAMPION
+        },
     )
     return EvaluateResult(
         case=case,

@@ -9,7 +9,7 @@ from __future__ import annotations
 import io
 import json
 from datetime import date
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, get_args
 
 import numpy as np
 import pyarrow as pa
@@ -21,6 +21,7 @@ from ratchet.domain.case import BaselineDay, DayLoss, MetricValue, SharedMetric
 from ratchet.domain.checks import Check, Outcome
 from ratchet.domain.gates import (
     AgeGate,
+    Baseline,
     BaselineGate,
     BaseRateGate,
     BoundGate,
@@ -33,6 +34,7 @@ from ratchet.domain.gates import (
     SliceGapGate,
     SlicesGate,
     StabilityGate,
+    baseline_key,
 )
 from ratchet.domain.losses import daily_losses
 from ratchet.domain.measuring import AT_A_POINT
@@ -145,6 +147,12 @@ def _completed(ctx: Context, case: CaseForPromotion, gates: tuple[Gate, ...]) ->
     """Add to a night's case what it did not need then and its stored predictions can tell; say what they cannot."""
     predictions = _Predictions(ctx)
     missing = []
+    if case.must_beat:  # those of then that no spec chooses, and those that this spec does
+        chosen = {baseline_key(name) for name in get_args(Baseline)}
+        names = [baseline_key(name) for name in ctx.pipeline.spec.evaluation.baselines]
+        names += [name for name in case.must_beat.baselines if name not in chosen]
+        asked = case.must_beat.model_copy(update={"baselines": tuple(names)})
+        case = case.model_copy(update={"must_beat": asked})
     for gate in gates:
         case = _recomputed(ctx, case, gate, predictions)
         if not _has(gate, case):

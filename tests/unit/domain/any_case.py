@@ -15,6 +15,7 @@ from ratchet.domain.case import (
     DayLoss,
     Level,
     MetricValue,
+    MustBeat,
     SharedMetric,
 )
 from ratchet.domain.checks import Check, Outcome
@@ -148,6 +149,7 @@ class Maker:
                 if r.random() < 0.9
             },
             baselines={name: {loss: self.days(BaselineDay) for loss in LOSSES} for name in ("average", "recent 7", "linear")},
+            must_beat=r.choice((None, MustBeat(loss=r.choice(LOSSES), baselines=tuple(r.sample(("average", "linear", "gone"), r.randint(1, 3)))))),
             levels=self.levels(),
             flips={"threshold 0.5, tolerance 0.1": self.metric()} if r.random() < 0.9 else {},
             drift={name: self.metric() for name in FEATURES if r.random() < 0.9},

@@ -19,6 +19,7 @@ from ratchet.domain.case import (
     DayLoss,
     Level,
     MetricValue,
+    MustBeat,
     SharedMetric,
 )
 from ratchet.domain.checks import Check, Outcome
@@ -38,6 +39,7 @@ from ratchet.domain.gates import (
     StabilityGate,
     in_order,
 )
+from ratchet.domain.rules import baselines_check
 from ratchet.domain.verdict import Verdict, judge
 
 PASS, FAIL, UNDECIDED, NOT_APPLICABLE = Outcome
@@ -303,6 +305,43 @@ def test_baselines(average, recent, outcome, words):
     found = told(BaselineGate(kind="baseline", loss="brier"), baselines=baselines, champion=False)
     assert found.outcome is outcome
     assert words in found.reason
+
+
+@pytest.mark.parametrize(
+    ("linear", "outcome", "words"),
+    [
+        ([0.02] * 7, Outcome.PASS, "linear minus challenger +0.02000 over 7 days"),
+        ([0.5, -0.2, -0.1, -0.1, -0.05], Outcome.PASS, "linear minus challenger +0.01000"),  # by the mean alone
+        ([-0.02, -0.03, -0.02, -0.01, -0.02], Outcome.FAIL, "it is better"),
+        ([-0.02, 0.01, -0.03, 0.02, 0.01], Outcome.UNDECIDED, "not beaten, nor shown to be better"),
+        ([-0.02] * 4, Outcome.UNDECIDED, "not beaten"),  # too few days to fail by
+        ([0.0] * 7, Outcome.UNDECIDED, "not beaten"),  # as good as is not better
+        ([nan] * 7, Outcome.UNDECIDED, "not a finite number"),
+        ([1e308] * 7, Outcome.UNDECIDED, "too large"),
+        (None, Outcome.UNDECIDED, "nothing to learn it from"),
+    ],
+)
+def test_every_baseline_must_be_beaten_whatever_the_gates_are(linear, outcome, words):
+    """Below each baseline's mean passes; what days show to be worse than one fails; what is open, or unknown, holds."""
+    sides = {"average": [0.1] * 7, "linear": linear}
+    baselines = {n: {"brier": days(d, model=BaselineDay, other="baseline")} for n, d in sides.items() if d is not None}
+    asked = MustBeat(loss="brier", baselines=("average", "linear"))
+    case = CaseForPromotion(metrics={}, champion=False, baselines=baselines, must_beat=asked)
+    found = baselines_check(case)
+    assert found
+    assert (found.outcome, words in found.reason) == (outcome, True), found.reason
+    assert found.name == "brier better than that of average, linear"
+
+
+def test_a_model_that_beats_no_baseline_is_refused_by_the_verdict():
+    """It fails, is open, or passes with the check; a person may go around what is open, and older records ask for nothing."""
+    asked = MustBeat(loss="brier", baselines=("average",))
+    for differences, outcome in (([0.02] * 7, PASS), ([-0.02] * 7, FAIL), ([-0.02] * 3, UNDECIDED)):
+        average = {"average": {"brier": days(differences, model=BaselineDay, other="baseline")}}
+        verdict = judge(whole(baselines=average, must_beat=asked), (AUC,))
+        assert (verdict.outcome, verdict.overridable) == (outcome, outcome is UNDECIDED)
+        assert [c.outcome for c in verdict.checks if c.kind == "baselines"] == [outcome]
+        assert judge(whole(baselines=average), (AUC,)).outcome is PASS
 
 
 def test_a_margin_over_the_baseline():

@@ -10,9 +10,10 @@ import yaml
 from small_world import FIRST, NIGHT, ROWS, SPEC, World, partition
 
 from ratchet.domain.night import EvaluateResult
+from ratchet.domain.rivals import rivals
 
 NEXT = NIGHT + timedelta(days=1)
-WEAK = {"training__rounds": 1, "training__params__eta": 0.01}
+WEAK = {"training__rounds": 1, "training__params__eta": 0.01, "evaluation__baselines": "[average]"}
 BOUND = {"kind": "bound", "metric": "auc", "at_least": 0.0, "min_rows": 1}
 FIT_AND_STOP = 5  # days of the window before the hold-out
 
@@ -29,7 +30,7 @@ def told(day, *, south_flipped=False, flipped=0.0):
     """Return a day on which x tells y; a tenth of its rows are from the south."""
     rng = np.random.default_rng(day.toordinal())
     x, south = rng.normal(size=MANY), np.arange(MANY) % 10 == 0
-    y = x + 0.2 * rng.normal(size=MANY) > 0
+    y = (x > 0) ^ (np.abs(rng.normal(size=MANY)) > 1.96)
     y ^= (south & south_flipped) | (rng.random(MANY) < flipped)
     return partition(day, MANY, x=x, place=np.where(south, "south", "north"), y=y)
 
@@ -100,10 +101,54 @@ def test_a_model_that_does_not_beat_a_baseline_is_refused(tmp_path, baseline):
     night = world.night()
     assert night.outcome == "refused"
     assert f"{baseline} minus challenger" in gate(night, "baseline").reason
-    if baseline != "linear":  # which is hard to beat where y is linear in x
-        other = World(tmp_path / "other").land_all()
-        other.gated(BOUND, {**beaten, "confidence": 0.6})
-        assert other.night().outcome == "promoted"
+    other = World(tmp_path / "other").land_all()
+    other.gated(BOUND, {**beaten, "confidence": 0.6})
+    assert other.night().outcome == "promoted"
+
+
+def test_whatever_the_gates_are_a_model_that_beats_no_baseline_is_not_promoted(tmp_path):
+    """A spec of one wide bound: where nothing can be learnt, what needs no model is as good, and the night says which it is."""
+    world = World(tmp_path)
+    world.gated(BOUND)
+    for i in range(8):
+        world.land(FIRST + timedelta(days=i), y=np.random.default_rng(i).random(ROWS) > 0.5)
+    night = world.night()
+    check = gate(night, "baselines")
+    assert (night.outcome, check.outcome, world.champion) == ("refused", "UNDECIDED", None)  # three days do not fail
+    assert check.name == "log_loss better than that of average, recent 7, linear"
+    assert "average minus challenger -" in check.reason
+    assert {r.name: (r.loss, r.days, r.must) for r in rivals(night.evaluate.case)} == dict.fromkeys(
+        ("average", "recent 7", "linear"), ("log_loss", 3, True)
+    )
+
+
+def test_a_regression_that_is_better_refuses_a_booster_unless_the_spec_leaves_it_out(tmp_path):
+    """Where the label is linear in the features so is the best model; who does not ask for more is still shown it."""
+    world = World(tmp_path)
+    world.gated({"kind": "bound", "metric": "mae", "at_most": 100.0, "min_rows": 1})
+    world.spec = yaml.safe_dump(yaml.safe_load(world.spec) | {"target": {"task": "regression", "sql": "x + z / 9"}})
+    world.land_all()
+    check = gate(world.night(), "baselines")
+    assert check.outcome != "PASS"
+    assert "linear minus challenger -" in check.reason
+    assert "average" not in check.reason
+    spec = yaml.safe_load(world.spec)
+    world.spec = yaml.safe_dump(spec | {"evaluation": spec["evaluation"] | {"baselines": ["average", "recent"]}})
+    night = world.night()
+    assert night.outcome == "promoted", night.reasons
+    assert {r.name: r.must for r in rivals(night.evaluate.case)} == {"average": True, "recent 7": True, "linear": False}
+
+
+def test_the_champion_is_shown_beside_the_baselines(reigning):
+    """On the second night yesterday's champion stands first among those that the challenger is compared with."""
+    reigning.land(NEXT)
+    case = reigning.night(NEXT).evaluate.case
+    found = rivals(case)
+    assert [r.name for r in found] == ["champion", "average", "recent 7", "linear"]
+    days = case.paired["log_loss"]
+    assert found[0].gain == pytest.approx(sum(d.champion - d.challenger for d in days) / len(days))
+    assert not found[0].must
+    assert rivals(case.model_copy(update={"must_beat": None, "baselines": {}})) == ()  # a record of before
 
 
 EVERY = [
@@ -123,7 +168,7 @@ EVERY = [
     [
         ("binary", "y", "brier", "brier"),
         ("multiclass", "CASE WHEN x > 0.7 THEN 'high' WHEN y THEN 'middle' ELSE 'low' END", "brier", "brier"),
-        ("regression", "x + z / 9", "absolute_error", "mae"),
+        ("regression", "abs(x) + z / 9", "absolute_error", "mae"),
     ],
 )
 def test_every_kind_of_gate_over_every_task(tmp_path, task, sql, loss, metric):
@@ -150,7 +195,7 @@ def test_every_kind_of_gate_over_every_task(tmp_path, task, sql, loss, metric):
     night = world.night(NEXT)
     assert night.outcome == "promoted", night.reasons
     case = night.evaluate.case
-    assert set(first.evaluate.case.baselines) == {"average", "recent 3", "linear"}
+    assert set(first.evaluate.case.baselines) == {"average", "recent 3", "recent 7", "linear"}
     assert set(case.drift) == {"x", "z", "place"}
     assert f"gain.{loss}" in case.intervals
     low, high = case.intervals[metric]
@@ -164,16 +209,11 @@ def test_every_kind_of_gate_over_every_task(tmp_path, task, sql, loss, metric):
 
 
 def test_nothing_is_measured_that_no_gate_asks_for(world):
-    """A night without such gates has no baselines, drift, slices or flips in its case."""
+    """A night without such gates has no drift, slices or flips in its case, and baselines by no other loss than it compares by."""
     case = world.night().evaluate.case
-    assert (case.baselines, case.drift, case.prediction_drift, case.slices, case.shared, case.flips) == (
-        {},
-        {},
-        None,
-        {},
-        {},
-        {},
-    )
+    assert (case.drift, case.prediction_drift, case.slices, case.shared, case.flips) == ({}, None, {}, {}, {})
+    assert set(case.baselines) == {"average", "recent 7", "linear"}
+    assert all(set(losses) == {"log_loss"} for losses in case.baselines.values())
     assert case.served_days is None
     assert case.levels[""].events == round(case.levels[""].observed * case.levels[""].rows)
     assert {"auc", "log_loss", "precision", "auc[place=north]"} < set(case.intervals) == set(case.metrics)

@@ -12,6 +12,7 @@ from ratchet.adapters.report.card import explained
 from ratchet.adapters.report.card import page as card_page
 from ratchet.adapters.report.figures import figures
 from ratchet.adapters.report.words import command, headline
+from ratchet.domain.rivals import rivals
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -55,6 +56,7 @@ class HtmlReporter:
                 throne=throne,
                 checks=view.checks(night, pipeline),
                 compared=view.compared(night),
+                rivals=rivals(night.evaluate.case) if night.evaluate else (),
                 slices=view.slices(night, pipeline),
                 accounting=view.accounting(night),
                 timeline=view.timeline(night),
