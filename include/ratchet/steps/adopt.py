@@ -14,6 +14,7 @@ from ratchet.errors import ActionRefused, AlreadyExists, ObjectNotFound
 from ratchet.steps import fitness, turns
 from ratchet.steps.audit import gate_record
 from ratchet.steps.champion import CHAMPION, reconcile
+from ratchet.steps.promote import may_override
 from ratchet.steps.rollback import newest_day
 
 if TYPE_CHECKING:
@@ -30,8 +31,8 @@ def adopt(services: Services, pipeline: Pipeline, *, actor: str, reason: str) ->
     """Make the version that the alias names the champion, and return the entry that does.
 
     Raises:
-        ActionRefused: the alias names no other version of ours, its artifact is not whole or does not score, it is frozen,
-            or somebody was faster.
+        ActionRefused: the alias names no other version of ours, its night did not pass it and ``override.allowed`` does not name the
+            actor, its artifact is not whole or does not score, it is frozen, or somebody was faster.
         LedgerBroken: the ledger does not verify.
     """
     name, reason = pipeline.name, reason.strip()
@@ -45,6 +46,9 @@ def adopt(services: Services, pipeline: Pipeline, *, actor: str, reason: str) ->
         why = f"the alias names version {alias}, which is the champion; a night may have set it right already"
         raise ActionRefused("adoption", name, why)
     version = _ours(services, name, alias)
+    verdict = _verdict(services, name, version)
+    if why := _not_through(pipeline, verdict, actor, reason):
+        raise ActionRefused("adoption", name, f"version {alias}: {why}")
     _refuse_frozen(name, seen)
     fit, words = fitness.tried(services, pipeline, version)
     if not fit:
@@ -62,7 +66,7 @@ def adopt(services: Services, pipeline: Pipeline, *, actor: str, reason: str) ->
                 judged_through=judged_through,
                 actor=actor,
                 reason=reason,
-                reasons=(f"alias {CHAMPION} named it, set by hand", _judged(services, name, version), words),
+                reasons=(f"alias {CHAMPION} named it, set by hand", _judged(verdict), words),
             )[-1]
         except AlreadyExists:
             entries = turns.read(services, name)
@@ -91,12 +95,28 @@ def _ours(services: Services, name: str, alias: int | None) -> Champion:
     return Champion(**found.model_dump(include=set(Champion.model_fields)))
 
 
-def _judged(services: Services, name: str, version: Champion) -> str:
-    """Say what its own night made of the version: who adopts it takes that upon himself."""
+def _verdict(services: Services, name: str, version: Champion) -> Verdict | None:
+    """Return what its own night made of the version, where that is on record."""
     found = (gate_record(services, name, version.run_key) or {}).get("verdict")
     try:
-        verdict = Verdict.model_validate(found)
+        return Verdict.model_validate(found)
     except ValueError:
+        return None
+
+
+def _not_through(pipeline: Pipeline, verdict: Verdict | None, actor: str, reason: str) -> str | None:
+    """Say why somebody may not adopt what a night made that verdict of, or None: whoever moves an alias needs no less than a promotion."""
+    if verdict and verdict.outcome is Outcome.PASS:
+        return None
+    if verdict and not verdict.overridable:
+        return f"{_judged(verdict)}; nothing overrides that"
+    refused = may_override(pipeline, actor, reason)
+    return f"{_judged(verdict)}; {refused}" if refused else None
+
+
+def _judged(verdict: Verdict | None) -> str:
+    """Say what its own night made of the version: who adopts it takes that upon himself."""
+    if verdict is None:
         return "no verdict of its own night is on record"
     against = "; ".join(verdict.reasons) if verdict.outcome is not Outcome.PASS else ""
     return f"its own night's verdict was {verdict.outcome}{f': {against}' if against else ''}"

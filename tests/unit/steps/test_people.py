@@ -13,7 +13,7 @@ from ratchet.domain.night import ApproveResult
 from ratchet.errors import ActionRefused
 from ratchet.steps.adopt import adopt
 from ratchet.steps.approve import asks
-from ratchet.steps.freeze import freeze
+from ratchet.steps.freeze import freeze, thaw
 from ratchet.steps.promote import promote_version
 
 NEXT = NIGHT + timedelta(days=1)
@@ -278,17 +278,18 @@ def test_an_override_asks_a_person_where_the_spec_says(reigning):
     assert len(reigning.entries) == 1
 
 
-def moved(world):
-    """Set the alias by hand to a version that a night has refused."""
+def moved(world, gates=OPEN):
+    """Set the alias by hand to a version that a night has not let through."""
     world.land(NEXT)
-    world.night(NEXT, pipeline=world.pipeline(gates=[{**BOUND, "at_least": 0.999}]))
+    world.night(NEXT, pipeline=world.pipeline(gates=gates))
     world.registry.set_alias("small", "champion", 2)
     return world
 
 
-def take(world, **asked):
+def take(world, allowed=("ada",), **asked):
     """Adopt it."""
-    return adopt(world.services, world.pipeline(), **{"actor": "ada", "reason": "on purpose", **asked})
+    pipeline = world.pipeline(override__allowed=list(allowed))
+    return adopt(world.services, pipeline, **{"actor": "ada", "reason": "on purpose", **asked})
 
 
 def test_an_alias_set_by_hand_is_adopted_in_the_open(reigning):
@@ -297,9 +298,58 @@ def test_an_alias_set_by_hand_is_adopted_in_the_open(reigning):
     assert (entry.action, entry.champion.version, entry.actor, entry.reason) == ("adopt", 2, "ada", "on purpose")
     assert entry.judged_through == NEXT
     assert "loaded afresh and scored" in entry.reasons[-1]
-    assert entry.reasons[1].startswith("its own night's verdict was FAIL: auc")  # who adopts it takes that upon himself
+    assert entry.reasons[1].startswith(
+        "its own night's verdict was UNDECIDED: auc"
+    )  # who adopts it takes that upon himself
     assert reigning.champion == 2
     assert take(reigning) == entry
+
+
+def forgotten(world):
+    """Lose what is on record of the verdict."""
+    for key in [*world.store.keys("nights/"), *(key for key in world.store.keys("runs/") if key.endswith("gate.json"))]:
+        world.store.delete(key)
+
+
+@pytest.mark.parametrize(
+    ("gates", "lose", "allowed", "says"),
+    [
+        (
+            OPEN,
+            False,
+            (),
+            "version 2: its own night's verdict was UNDECIDED: .*; ada may not override .*; override.allowed names nobody",
+        ),
+        (OPEN, False, ("bob",), r"these may \(override.allowed\): bob"),
+        (OPEN, True, (), "no verdict of its own night is on record; ada may not override"),
+        (
+            [{**BOUND, "at_least": 0.999}],
+            False,
+            ("ada",),
+            "its own night's verdict was FAIL: .*; nothing overrides that",
+        ),
+    ],
+)
+def test_an_adoption_needs_no_less_than_a_promotion(reigning, gates, lose, allowed, says):
+    """Whoever may move an alias may not thereby promote what the gates have not let through, unless the spec names them; a FAIL never."""
+    moved(reigning, gates)
+    if lose:
+        forgotten(reigning)
+    with pytest.raises(ActionRefused, match=says):
+        take(reigning, allowed)
+    assert len(reigning.entries) == 1
+
+
+def test_what_its_night_has_passed_anybody_may_adopt(reigning):
+    """The gates have let it through: who serves was left open only because somebody was faster, or refused."""
+    reigning.land(NEXT)
+    freeze(reigning.services, "small", actor="bob", reason="audit", until=None)
+    reigning.night(NEXT, pipeline=reigning.pipeline(gates=[BOUND]))
+    thaw(reigning.services, "small", actor="bob", reason="done")
+    reigning.registry.set_alias("small", "champion", 2)
+    entry = take(reigning, ())
+    assert (entry.action, entry.champion.version) == ("adopt", 2)
+    assert entry.reasons[1] == "its own night's verdict was PASS"
 
 
 @pytest.mark.parametrize(

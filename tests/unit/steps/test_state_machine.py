@@ -252,6 +252,9 @@ class Decisions(RuleBasedStateMachine):
                 approve=ANSWERS[answer],
             )
         )
+        gate = self.nights[-1].gate
+        assert gate
+        self.store.put(layout.step(NAME, run_key, "gate.json", dry_run=False), gate.model_dump_json().encode())
 
     def _made(self, run_key: str, cutoff: date) -> ModelVersion:
         """Train and register a version, which has scored the newest day."""
@@ -528,6 +531,12 @@ class Decisions(RuleBasedStateMachine):
         if entry.action == "adopt":
             assert not self._ice(before, entry), "adopted although it was frozen"
             assert not turned or entry.champion != turned[-1].champion
+            made = next(n for n in self.nights if n.run_key == entry.champion.run_key)
+            assert made.gate
+            assert made.gate.verdict.outcome in {Outcome.PASS, Outcome.UNDECIDED}, "adopted what has failed"
+            assert made.gate.verdict.outcome is Outcome.PASS or entry.actor == ALLOWED, (
+                "adopted by somebody who may not"
+            )
             return
         night = next(n for n in self.nights if n.run_key == entry.night)
         assert night.gate
