@@ -32,6 +32,7 @@ _NOISE = 3.0  # standard errors of a share of so many rows
 _DOUBLED = math.log(2)  # log-odds below which no change of a share is worth a word, however still it was
 _CERTAIN = 30  # a class or a column of which so many rows were due, and none came, has gone
 _NAMED = 4  # columns that a message names
+_LISTED = 10  # further days that a message lists
 _WEEKDAYS = ("Mondays", "Tuesdays", "Wednesdays", "Thursdays", "Fridays", "Saturdays", "Sundays")
 
 
@@ -55,8 +56,9 @@ def findings(parts: Sequence[Part], days: Windows, fresh: frozenset[date], check
     by_day: dict[date, list[PartSummary]] = {}
     for part in parts:
         by_day.setdefault(part.summary.day, []).append(part.summary)
-    found: list[Finding] = []
+    of_days: list[tuple[date, Finding]] = []
     for day, history in compared(sorted(by_day), days, fresh, checks):
+        found: list[Finding] = []
         if looked_at(checks.volume.action, day, fresh):
             found += _volume(day, by_day, history, checks)
         if looked_at(checks.nulls.action, day, fresh):
@@ -65,7 +67,31 @@ def findings(parts: Sequence[Part], days: Windows, fresh: frozenset[date], check
             found += _ahead(day, by_day[day], [by_day[d] for d in history], checks)
         if looked_at(checks.labels.action, day, fresh):
             found += _labels(day, by_day[day], [by_day[d] for d in history], checks)
-    return (*found, *duplicates(parts, fresh, checks), *overlap(parts, days, checks))
+        of_days += [(day, each) for each in found]
+    return (*each_once(of_days), *duplicates(parts, fresh, checks), *overlap(parts, days, checks))
+
+
+def each_once(of_days: Sequence[tuple[date, Finding]]) -> list[Finding]:
+    """Tell what several days show of one subject once, in the words of the first of them, with the others named.
+
+    A column that is filled from some day on, or a class that comes for the first time, stays so for many days.
+    """
+    alike: dict[tuple[str, str, bool], list[tuple[date, Finding]]] = {}
+    for day, found in of_days:
+        above = (found.value or 0) > (found.limit or 0)  # a flood is not like a drought
+        alike.setdefault((found.kind, found.subject, above), []).append((day, found))
+    return [
+        first.model_copy(update={"words": first.words + _likewise([day for day, _ in more])})
+        for (_, first), *more in alike.values()
+    ]
+
+
+def _likewise(more: Sequence[date]) -> str:
+    if not more:
+        return ""
+    if len(more) > _LISTED:
+        return f". It is likewise on {len(more)} later days, {more[0]} … {more[-1]}"
+    return f". It is likewise on {', '.join(map(str, more))}"
 
 
 def compared(

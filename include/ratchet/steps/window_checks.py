@@ -21,7 +21,7 @@ from ratchet.domain.leaks import decides
 from ratchet.domain.models import CLASSIFIED
 from ratchet.domain.records import digest
 from ratchet.domain.summaries import FileSummary, Part
-from ratchet.domain.window_checks import DayShares, compared, findings, looked_at, missing_values
+from ratchet.domain.window_checks import DayShares, compared, each_once, findings, looked_at, missing_values
 from ratchet.errors import DataRejected, ObjectNotFound, Problem, SpecInvalid
 from ratchet.local_cache import use
 from ratchet.provenance import libraries
@@ -255,12 +255,14 @@ def _missing(ctx: Context, frame: FeatureFrame) -> list[Finding]:
     """Compare each day's null rates of the features with those of the days before."""
     checks, by_day = ctx.pipeline.spec.validation.window, _shares(frame, ctx.windows.whole)
     fresh = _fresh(ctx, load(ctx))
-    return [
-        finding
-        for day, history in compared(sorted(by_day), ctx.windows, fresh, checks)
-        if looked_at(checks.nulls.action, day, fresh)
-        for finding in missing_values(day, by_day[day], [by_day[d] for d in history], checks, "feature")
-    ]
+    return each_once(
+        [
+            (day, finding)
+            for day, history in compared(sorted(by_day), ctx.windows, fresh, checks)
+            if looked_at(checks.nulls.action, day, fresh)
+            for finding in missing_values(day, by_day[day], [by_day[d] for d in history], checks, "feature")
+        ]
+    )
 
 
 def _shares(frame: FeatureFrame, days: Span) -> dict[date, DayShares]:

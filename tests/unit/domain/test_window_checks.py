@@ -10,8 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ratchet.domain.data_rules import WindowChecks
+from ratchet.domain.findings import Finding
 from ratchet.domain.summaries import Labels, Part, PartSummary
-from ratchet.domain.window_checks import findings
+from ratchet.domain.window_checks import each_once, findings
 from ratchet.domain.windows import DAY, windows
 
 FIRST = date(2024, 1, 1)  # a Monday
@@ -171,7 +172,31 @@ def test_a_day_is_held_as_long_as_it_is_in_the_holdout_and_warned_of_once():
 def test_a_bad_day_does_not_excuse_the_next():
     """Days of the hold-out are not held against each other, so a second flood is found as the first was."""
     parts = [day(at, hot=900 if at > NEWEST - 2 * DAY else 250) for at in DAYS.whole.days()]
-    assert len(found(parts)) == 2
+    (finding,) = found(parts)
+    assert f"of {NEWEST - DAY};" in finding.words
+    assert finding.words.endswith(f"It is likewise on {NEWEST}")
+
+
+def test_what_many_days_show_alike_is_told_once():
+    """A class that comes for the first time, and stays, is one finding that names its days; a day that shows the contrary is another."""
+    late = DAYS.holdout.first
+    parts = [day(at, hot=900 if late <= at < NEWEST else 0 if at == NEWEST else 250) for at in DAYS.whole.days()]
+    flood, drought = found(parts)
+    assert (flood.kind, flood.subject, flood.value) == ("labels", "class true", 0.9)
+    assert flood.words.startswith("class true has 90.0% of the labelled rows of ")
+    assert str(NEWEST - DAY) in flood.words
+    assert str(NEWEST) not in flood.words
+    assert f"of {NEWEST};" in drought.words
+    assert "likewise" not in drought.words
+
+
+def test_of_very_many_days_the_first_and_the_last_are_named():
+    """A window in which a column is filled from some day on names no hundred days."""
+    one = Finding(kind="nulls", action="warn", subject="column x", words="missing", value=0.0, limit=0.9)
+    days = [NEWEST + i * DAY for i in range(13)]
+    (told,) = each_once([(at, one) for at in days])
+    assert told.words == f"missing. It is likewise on 12 later days, {days[1]} … {days[-1]}"
+    assert each_once([]) == []
 
 
 def test_a_corrected_day_of_training_is_compared_too():
