@@ -164,6 +164,8 @@ def tell_segments(found: SegmentsResult) -> None:
     """Print the segments as a table, and what became of them in a line."""
     from rich.table import Table
 
+    from ratchet.domain.segments import visible
+
     table = Table(title=f"{found.pipeline} by {found.by}, night of {found.cutoff}", title_justify="left")
     for column in ("segment", "model", "served by", "last night", "why"):
         table.add_column(column)
@@ -172,7 +174,7 @@ def tell_segments(found: SegmentsResult) -> None:
         served = f"[bold]own v{segment.champion}[/bold]" if segment.champion else f"global v{found.champion or '–'}"
         night = coloured(segment.outcome) if segment.outcome else "[dim]none[/dim]"
         why = segment.reason if segment.outcome in {"failed", "rejected"} else segment.why
-        table.add_row(plain(segment.value), segment.slug, served, night, plain(why[:160]), f"{segment.rows:,}")
+        table.add_row(plain(visible(segment.value)), segment.slug, served, night, plain(why[:160]), f"{segment.rows:,}")
     console().print(table)
     if found.of_none:
         say(f"{found.of_none:,} rows have no {plain(found.by)}: the global champion serves them")

@@ -87,6 +87,7 @@ _ORDER = (
     "pins",
     "snapshots",
     "profiles",
+    "segments",
     "nights",
 )
 _PROBES = "probes"  # of the whole bucket; those that come here are leftovers
@@ -161,6 +162,12 @@ class _Needed:
         self.trials = {name[:16] for fact in kept for name in (fact.recipe_spec, fact.recipe)}
         # Nights go by what the newest search has found; its trials are told in what was found.
         self.search = max((kept.key for kept in found.objects if _is_search(kept.key)), default="")
+        told = [
+            kept.key
+            for kept in found.objects
+            if kept.key.startswith("segments/") and not kept.key.endswith("-dry.json")
+        ]
+        self.segments = max(told, default="")  # says which there are
         watched, serves = guard(entries), reign(entries)
         self.reign = serves.seq if serves else 0
         since = [*(watched.turns if watched else ()), *([serves] if serves else ())]
@@ -214,6 +221,9 @@ class _Needed:
             return True
         return any(key.startswith(name) for key in self.keys)  # of a dry run the name ends in -dry, which no key does
 
+    def _segments(self, key: str, parts: list[str]) -> bool:
+        return key == self.segments or self._night(key, parts)
+
     def _run(self, _key: str, parts: list[str]) -> bool:
         return parts[0] in self.keys or parts[0] not in self.known_keys  # it may be on its way
 
@@ -237,6 +247,7 @@ _RULES: dict[str, Callable[[_Needed, str, list[str]], bool]] = {
     "profiles": _Needed._profile,  # noqa: SLF001
     "reports": _Needed._night,  # noqa: SLF001
     "nights": _Needed._night,  # noqa: SLF001
+    "segments": _Needed._segments,  # noqa: SLF001
     "runs": _Needed._run,  # noqa: SLF001
     "dry-runs": _Needed._dry,  # noqa: SLF001
     "pins": _Needed._pin,  # noqa: SLF001

@@ -21,6 +21,7 @@ NAME = rf"[a-z][a-z0-9_]{{0,62}}({BETWEEN}{SLUG})?"  # of a pipeline, or of one 
 _PLAIN = re.compile(r"[a-z0-9][a-z0-9_]{0,39}")
 _READABLE = 24  # characters
 _HASH = 10  # characters
+_LONGEST = 60  # characters of a value that are shown
 
 SegmentOutcome = Literal["promoted", "refused", "undecided", "skipped", "rejected", "failed"]
 
@@ -151,7 +152,7 @@ class SegmentsResult(Record):
         said = (
             f"{len(self.segments)} segments by {self.by}: {self.own} served by a champion of their own; tonight {told}"
         )
-        named = "; ".join(f"{segment.value}: {segment.reason}" for segment in self.failed)
+        named = "; ".join(f"{visible(segment.value)}: {segment.reason}" for segment in self.failed)
         return f"{said}. Went wrong: {named}" if named else said
 
 
@@ -184,7 +185,15 @@ def standing(segment: Segment, night: SegmentNight | None, before: int | None) -
     )
 
 
-def chunked(segments: tuple[Segment, ...], most: int, each: int) -> tuple[tuple[Segment, ...], ...]:
-    """Share segments out among tasks, in order: so many in each, and more where there would be too many tasks."""
-    size = max(each, -(-len(segments) // most)) if segments else each
-    return tuple(segments[start : start + size] for start in range(0, len(segments), size))
+def chunked(segments: int, most: int, each: int) -> list[list[int]]:
+    """Share segments out among tasks, in order, and return where those of each begin and end: so many in each, and more where there would be too many tasks."""
+    size = max(each, -(-segments // most))
+    return [[start, min(start + size, segments)] for start in range(0, segments, size)]
+
+
+def visible(value: str) -> str:
+    """Return a value as lines of progress and lists show it: quoted where it has no visible character, cut where it is endless."""
+    shown = "".join(c if c.isprintable() else repr(c)[1:-1] for c in value)
+    if not value.strip():
+        return repr(value)
+    return shown if len(shown) <= _LONGEST else f"{shown[:_LONGEST]}…"

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from ratchet.domain import layout
 from ratchet.domain.night import Night
 from ratchet.domain.records import digest
+from ratchet.domain.segments import SegmentPlan
 from ratchet.errors import ObjectNotFound
 
 if TYPE_CHECKING:
@@ -34,6 +35,19 @@ def kept(store: ObjectStore, context: Any, decision: Decision, night: Night) -> 
         return None
 
 
+def keep_plan(store: ObjectStore, context: Any, night: Night, plan: SegmentPlan) -> None:
+    """Keep which segments this run has; a later attempt takes its place."""
+    store.put(_key(context, "segments", night), plan.model_dump_json(indent=1).encode())
+
+
+def plan(store: ObjectStore, context: Any, night: Night) -> SegmentPlan | None:
+    """Return which segments this run has, if they were listed."""
+    try:
+        return SegmentPlan.model_validate_json(store.get(_key(context, "segments", night)))
+    except ObjectNotFound:
+        return None
+
+
 def decided(store: ObjectStore, context: Any, night: Night) -> Night | None:
     """Return the night as the gate judged it, with the answer where a person gave one to just this verdict."""
     judged, asked = kept(store, context, "gate", night), kept(store, context, "approve", night)
@@ -42,6 +56,6 @@ def decided(store: ObjectStore, context: Any, night: Night) -> Night | None:
     return judged
 
 
-def _key(context: Any, decision: Decision, night: Night) -> str:
+def _key(context: Any, decision: Literal["gate", "approve", "segments"], night: Night) -> str:
     name = f"{decision}-{digest(context['dag_run'].run_id)[:16]}.json"
     return layout.step(night.request.pipeline, night.run_key or "", name, dry_run=night.request.dry_run)

@@ -13,7 +13,7 @@ from airflow.sdk.configuration import conf
 from airflow.sdk.definitions.param import ParamsDict
 from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
 
-from ratchet.domain.segments import Segment, SegmentNight, SegmentPlan, chunked, name_of
+from ratchet.domain.segments import SegmentNight, chunked, name_of, visible
 from ratchet.home import load_pipeline
 from ratchet.orchestration import kept
 from ratchet.orchestration.events import ANY_CHAMPION, champion_asset, news
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from ratchet.spec import Pipeline, PipelineSpec
 
 LIST, EACH, END = "segments", "segment", "segments_end"
-PLAN, NIGHTS, TOLD = "plan", "nights", "told"  # under which the tasks hand on what they found
+NIGHTS, TOLD = "nights", "told"  # under which the tasks hand on what they found
 _SHOWN = 3  # values in the name of a mapped task
 
 DOCS = {
@@ -63,10 +63,13 @@ class _OfSegments(BaseOperator):  # type: ignore[misc, unused-ignore]
 
 
 class ListSegments(_OfSegments):
-    """List the segments, shared out among so many mapped tasks as Airflow takes."""
+    """List the segments, shared out among so many mapped tasks as Airflow takes.
 
-    def execute(self, context: Any) -> list[list[dict[str, Any]]]:
-        """Return a list for each mapped task."""
+    The list lies in the object store; what is handed on by XCom are places in it, because thousands of values have none in a database.
+    """
+
+    def execute(self, context: Any) -> list[list[int]]:
+        """Return for each mapped task where its segments begin and end among those that get a night of their own."""
         from ratchet.steps.context import Context  # noqa: PLC0415
         from ratchet.steps.segments import plan  # noqa: PLC0415
 
@@ -77,10 +80,9 @@ class ListSegments(_OfSegments):
             if can_pass(exc):
                 raise
             raise AirflowFailException(words(exc)) from exc
-        context["ti"].xcom_push(key=PLAN, value=made.model_dump(mode="json"))
+        kept.keep_plan(connected().store, context, night, made)
         asked = pipeline.spec.segments
-        each = chunked(made.fitted, conf.getint("core", "max_map_length"), asked.per_task if asked else 1)
-        return [[segment.model_dump(mode="json") for segment in some] for some in each]
+        return chunked(len(made.fitted), conf.getint("core", "max_map_length"), asked.per_task if asked else 1)
 
 
 class RunSegments(_OfSegments):
@@ -95,19 +97,22 @@ class RunSegments(_OfSegments):
         """Run them all, whatever becomes of each, and fail in the end where one went wrong."""
         from ratchet.steps.segments import run_segment  # noqa: PLC0415
 
-        mine = [Segment.model_validate(segment) for segment in self.segments]
-        names = [segment.value for segment in mine]
-        context["segment"] = ", ".join(names[:_SHOWN]) + (f" and {len(names) - _SHOWN} more" if names[_SHOWN:] else "")
         night, pipeline = self.night(context)
         services, nights, errors = connected(), [], []
+        planned = kept.plan(services.store, context, night)
+        if planned is None:
+            raise AirflowFailException("the list of the segments of this night is gone; clear the task `segments`")
+        mine = planned.fitted[slice(*self.segments)]
+        names = [visible(segment.value) for segment in mine]
+        context["segment"] = ", ".join(names[:_SHOWN]) + (f" and {len(names) - _SHOWN} more" if names[_SHOWN:] else "")
         for segment in mine:
             made, error = run_segment(
-                night, pipeline, segment, services, lambda step, said: self.log.info("%s %s", step, said)
+                night, pipeline, segment, services, lambda step, words: self.log.info("%s %s", step, words)
             )
-            self.log.info("%s: %s %s", segment.value, made.outcome.upper(), made.reason)
+            self.log.info("%s: %s %s", visible(segment.value), made.outcome.upper(), made.reason)
             nights.append(made)
             if error:
-                self.log.error("the night of %s", segment.value, exc_info=error)
+                self.log.error("the night of %s", visible(segment.value), exc_info=error)
                 errors.append(error)
             self._announce(context, made)
         context["ti"].xcom_push(key=NIGHTS, value=[made.model_dump(mode="json") for made in nights])
@@ -117,10 +122,10 @@ class RunSegments(_OfSegments):
         wrong = [made for made in nights if made.outcome in {"failed", "rejected"}]
         if wrong:
             raise AirflowFailException(
-                "; ".join(f"{made.value}: {made.outcome.upper()}, {made.reason}" for made in wrong)[:2000]
+                "; ".join(f"{visible(made.value)}: {made.outcome.upper()}, {made.reason}" for made in wrong)[:2000]
             )
         if all(made.outcome == "skipped" for made in nights):
-            raise AirflowSkipException("; ".join(f"{made.value}: {made.reason}" for made in nights)[:2000])
+            raise AirflowSkipException("; ".join(f"{visible(made.value)}: {made.reason}" for made in nights)[:2000])
 
     def _announce(self, context: Any, made: SegmentNight) -> None:
         """Tell the DAGs that wait for a new champion, as those of all rows are told: of a promotion, else of a rollback.
@@ -148,13 +153,15 @@ class EndSegments(_OfSegments):
 
         ti = context["ti"]
         states = ti.get_task_states(dag_id=ti.dag_id, run_ids=[ti.run_id]).get(ti.run_id, {})
-        planned = ti.xcom_pull(task_ids=LIST, key=PLAN)
-        if planned is None or states.get(LIST) != "success":  # what an earlier attempt has listed lies there still
+        if states.get(LIST) != "success":  # what an earlier attempt has listed lies there still
             raise AirflowSkipException("the segments of this night were not listed")
         night, pipeline = self.night(context)
+        planned = kept.plan(connected().store, context, night)
+        if planned is None:
+            raise AirflowSkipException("the segments of this night were not listed")
         nights = _flat(ti.xcom_pull(task_ids=EACH, key=NIGHTS))
         ctx = Context(pipeline, night, connected(), self.log.info)
-        made = conclude(ctx, SegmentPlan.model_validate(planned), nights)
+        made = conclude(ctx, planned, nights)
         ti.xcom_push(key=TOLD, value=made.words)
         if made.failed:
             raise AirflowFailException(made.words[:2000])

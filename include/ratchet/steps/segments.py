@@ -24,6 +24,7 @@ from ratchet.domain.segments import (
     parent_of,
     slug_of,
     standing,
+    visible,
 )
 from ratchet.errors import RowsUnaccounted, UsageError
 from ratchet.steps import frames, overview
@@ -44,14 +45,15 @@ if TYPE_CHECKING:
     Watch = Callable[[str, str], None]
 
 _AT_ONCE = 8  # ledgers that are read at once
+_NAMED = 20  # segments, in a message
 
 
 class SegmentUnknown(UsageError):
     """No night has seen such a segment."""
 
     def __init__(self, pipeline: str, asked: str, known: Sequence[str]) -> None:
-        named = (repr(v) if not v.strip() else v if len(v) <= 60 else f"{v[:60]}…" for v in known[:20])  # noqa: PLR2004
-        shown = ", ".join(named) + (f" and {len(known) - 20} more" if len(known) > 20 else "")  # noqa: PLR2004
+        more = f" and {len(known) - _NAMED} more" if len(known) > _NAMED else ""
+        shown = ", ".join(visible(value) for value in known[:_NAMED]) + more
         super().__init__(f"{pipeline} has no segment {asked!r}; the newest night has seen: {shown or 'none'}")
 
 
@@ -175,9 +177,10 @@ def run_all(
     ctx = Context(pipeline=pipeline, night=night, services=services, say=say)
     planned, nights, first = plan(ctx), [], None
     for number, segment in enumerate(planned.fitted, start=1):
-        say(f"{segment.value} ({number} of {len(planned.fitted)}, {segment.rows} rows)")
+        value = visible(segment.value)
+        say(f"{value} ({number} of {len(planned.fitted)}, {segment.rows} rows)")
         made, error = run_segment(night, pipeline, segment, services)
-        say(f"{segment.value}: {made.outcome}" + (f", {made.reason}" if made.outcome in {"failed", "rejected"} else ""))
+        say(f"{value}: {made.outcome}" + (f", {made.reason}" if made.outcome in {"failed", "rejected"} else ""))
         nights.append(made)
         first = first or error
     return conclude(ctx, planned, nights), first

@@ -22,6 +22,7 @@ from ratchet.domain.segments import (
     slug_of,
     split,
     standing,
+    visible,
 )
 
 DAY = date(2024, 3, 1)
@@ -73,10 +74,18 @@ def test_data_is_the_pipelines_and_models_are_the_segments() -> None:
 @given(st.integers(0, 3000), st.integers(1, 1024), st.integers(1, 50))
 def test_tasks_share_all_segments_out(count: int, most: int, each: int) -> None:
     """Every segment is in one task, in order, and there are no more tasks than Airflow takes."""
-    segments = tuple(Segment(value=str(n), slug=str(n), rows=1) for n in range(count))
-    tasks = chunked(segments, most, each)
+    tasks = chunked(count, most, each)
     assert len(tasks) <= most
-    assert tuple(segment for task in tasks for segment in task) == segments
+    assert [place for begin, end in tasks for place in range(begin, end)] == list(range(count))
+
+
+@pytest.mark.parametrize(
+    ("value", "shown"),
+    [("EWR", "EWR"), ("", "''"), (" ", "' '"), ("プロ", "プロ"), ("a\nb", "a\\nb"), ("x" * 61, "x" * 60 + "…")],
+)
+def test_odd_values_are_shown_in_a_line(value: str, shown: str) -> None:
+    """A value without a visible character is quoted, a line break is no line break, and one that fills a page is cut."""
+    assert visible(value) == shown
 
 
 def test_a_night_without_a_word_has_failed() -> None:

@@ -71,8 +71,12 @@ def world(tmp_path, monkeypatch):
     monkeypatch.setenv("RATCHET_HOME", str(home))
     made = World(tmp_path, spec)
     for i in range((NIGHT - FIRST).days + 1):
-        place = np.where(np.arange(ROWS) < 2, "islet", np.where(np.arange(ROWS) % 2, "north", "south"))
-        made.land(FIRST.fromordinal(FIRST.toordinal() + i), place=place)
+        rows, random = 2 * ROWS, np.random.default_rng(i)
+        place = np.where(np.arange(rows) < 2, "islet", np.where(np.arange(rows) % 2, "north", "south"))
+        x, z = random.normal(size=rows), random.normal(size=rows)
+        far = np.abs(x) + 0.2 * random.normal(size=rows) > 0.7
+        day = FIRST.fromordinal(FIRST.toordinal() + i)  # where it is hot in the north, it is cold in the south
+        made.land(day, id=np.arange(rows) + 1000 * i, x=x, z=z, place=place, y=far ^ (place == "south"))
     return made
 
 
@@ -106,7 +110,7 @@ def run(world, context, monkeypatch):
             kept.keep(world.store, given, "gate", night)
         ti.events = given["outlet_events"]
         chunks = one(given, ti, segments.ListSegments(task_id="segments", pipeline="small"), "segments", wrong)
-        ti.mapped = len(chunks)
+        ti.mapped, ti.chunks = len(chunks), chunks
         for chunk in chunks:
             one(given, ti, segments.RunSegments(task_id="segment", pipeline="small", segments=chunk), "segment", wrong)
             ti.named = given["segment"]
@@ -127,6 +131,22 @@ def test_each_segment_has_its_night_and_the_end_tells(run, world):
     assert alias.name == "champion"
     assert dict(told.found)["x-ratchet://champion/small--north"]["version"] == 1
     assert done.ti.named in {"north", "south"}
+    assert done.ti.chunks == [[0, 1], [1, 2]]  # the values lie in the store
+
+
+def test_a_list_that_is_gone_is_named(run, world, context, monkeypatch):
+    """Where somebody has deleted the list, the words say which task makes it anew."""
+    from airflow.sdk.exceptions import AirflowFailException
+
+    from ratchet.orchestration import segments
+
+    ti = run().ti
+    (key,) = [key for key in world.store.keys("runs/small/") if "/segments-" in key]
+    world.store.delete(key)
+    monkeypatch.setattr(segments, "connected", lambda: world.services)
+    task = segments.RunSegments(task_id="segment", pipeline="small", segments=[0, 1])
+    with pytest.raises(AirflowFailException, match="clear the task `segments`"):
+        task.execute(context(ti))
 
 
 @pytest.mark.parametrize(
@@ -152,9 +172,7 @@ def test_consumers_hear_of_each_turn_once(run, context, monkeypatch, facts, trie
     north, ti = SegmentNight(value="north", slug="north", champion=1, **facts), done.ti
     monkeypatch.setattr(steps, "run_segment", lambda *_: (north, None))
     (ti.try_number, ti.max_tries), events = tries, Announced()
-    task = segments.RunSegments(
-        task_id="segment", pipeline="small", retries=2, segments=[{"value": "north", "slug": "north", "rows": 9}]
-    )
+    task = segments.RunSegments(task_id="segment", pipeline="small", retries=2, segments=[0, 1])
     task.execute({**context(ti), "outlet_events": events})
     heard = [uri for alias in events.values() for uri, _ in alias.found]
     assert heard == (["x-ratchet://champion/small--north"] if told else [])

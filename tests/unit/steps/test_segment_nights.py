@@ -217,6 +217,19 @@ def test_prune_keeps_what_segments_need(world: World, tmp_path: Path) -> None:
     assert not {kept.key for kept in prunable(again.services, pipeline).objects} & snapshots
 
 
+def test_prune_takes_what_became_of_segments_in_old_nights(world: World, tmp_path: Path) -> None:
+    """The newest word on them stays, and so does that of a night that is kept; a night that nothing refers to any more loses its."""
+    again = world.copy(tmp_path)
+    for cutoff in (date(2024, 1, 5), TOMORROW):
+        again.store.put(f"segments/small/{cutoff}/{'0' * 16}.json", b"{}")
+        again.store.put(f"segments/small/{cutoff}/{'0' * 16}-dry.json", b"{}")
+    found = prunable(again.services, again.pipeline(retention__days=30))
+    old = [kept.key for kept in found.objects if kept.key.startswith("segments/")]
+    assert old == [f"segments/small/2024-01-05/{'0' * 16}{end}.json" for end in ("-dry", "")]
+    found = prunable(again.services, again.pipeline(retention__days=0))
+    assert f"segments/small/{TOMORROW}/{'0' * 16}.json" not in {kept.key for kept in found.objects}
+
+
 def test_the_overview_tells_of_the_segments_whichever_ends_first(world: World, tmp_path: Path) -> None:
     """The line about the segments is there after their nights, and after the report of the night of all rows."""
     again = world.copy(tmp_path)
