@@ -47,8 +47,8 @@ def adopt(services: Services, pipeline: Pipeline, *, actor: str, reason: str) ->
         raise ActionRefused("adoption", name, why)
     version = _ours(services, name, alias)
     verdict = _verdict(services, name, version)
-    if why := _not_through(pipeline, verdict, actor, reason):
-        raise ActionRefused("adoption", name, f"version {alias}: {why}")
+    if against := _not_through(pipeline, verdict, actor, reason):
+        raise ActionRefused("adoption", name, f"version {alias}: {against}")
     _refuse_frozen(name, seen)
     fit, words = fitness.tried(services, pipeline, version)
     if not fit:
