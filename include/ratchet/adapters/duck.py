@@ -348,6 +348,8 @@ def _features_of(con: Any, query: FeatureQuery) -> str:
         described = [(name, kind) for name, kind, *_ in con.execute(f"DESCRIBE {sql}").fetchall()]
     except (NotOneSelect, duckdb.Error) as exc:
         raise _translated(exc, "features", query.hidden) from exc
+    if problems := _unsteady("features", "", con, sql):
+        raise SpecInvalid(problems)
     _refuse_columns(described)
     return in_order(sql, described)  # the line that errors name is the file's
 
@@ -382,6 +384,8 @@ def _label(
 
     try:
         target = expression(con, query.target)
+        if clock := unrepeatable(con, f"SELECT {target}"):
+            raise SpecInvalid([Problem("spec", "target.sql", f"{', '.join(clock)} would give another value each time")])
         con.execute(f"CREATE TEMP TABLE _labels AS SELECT row_id, dt, {target} AS target FROM ({source})")
     except (NotOneSelect, duckdb.Error) as exc:
         raise _translated(exc, "target.sql", ()) from exc
@@ -488,20 +492,13 @@ def check(pipeline: Pipeline) -> list[Problem]:
                 Problem(file, "", "the query must return row_id, once for each row of `rows` that it keeps")
             )
         else:
-            problems += [
-                Problem(
-                    file,
-                    "",
-                    f"{name} differs from run to run, so a night could not be rebuilt; take the time from the rows (dt)",
-                )
-                for name in unrepeatable(con, select(con, pipeline.sql))
-            ]
+            problems += _unsteady(file, "", con, select(con, pipeline.sql))
         own = {f"evaluation.business.{name}": sql for name, sql in spec.evaluation.business.items()}
         for key, sql in {"target.sql": spec.target.sql, "target.group": spec.target.group, **own}.items():
             found = _sql_problem(partial(expression, con, sql), yaml, key) if sql else None
             if found:
                 problems.append(found)
-            elif clock := unrepeatable(con, f"SELECT {sql}") if key in own else ():
+            elif clock := unrepeatable(con, f"SELECT {sql}") if sql else ():
                 problems.append(Problem(yaml, key, f"{', '.join(clock)} would give another value each time"))
         for prefix, table in (
             ("source", spec.source),
@@ -512,6 +509,18 @@ def check(pipeline: Pipeline) -> list[Problem]:
                 if problem:
                     problems.append(Problem(yaml, f"{prefix}.columns.{column}", problem))
     return problems
+
+
+def _unsteady(file: str, key: str, con: Any, sql: str) -> list[Problem]:
+    """Say what in a query makes it answer otherwise another time."""
+    return [
+        Problem(
+            file,
+            key,
+            f"{name} differs from run to run, so a night could not be rebuilt; take times from the rows (dt), and chance from hash(row_id)",
+        )
+        for name in unrepeatable(con, sql)
+    ]
 
 
 def _sql_problem(parse: Callable[[], str], file: str, key: str | None = None) -> Problem | None:

@@ -10,12 +10,15 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
     from pathlib import Path
 
-# Whatever a run reads besides its snapshot would make two nights differ.
+# Whatever a run reads besides its snapshot would make two nights differ: the clock, dice, the session, and queries that are texts.
 _UNREPEATABLE = {
-    "current_date", "current_localtime", "current_localtimestamp", "current_time", "current_timestamp", "gen_random_uuid",
-    "get_current_time", "get_current_timestamp", "localtime", "localtimestamp", "now", "random", "setseed", "today",
-    "transaction_timestamp", "txid_current", "uuid", "uuidv4", "uuidv7",
+    "current_connection_id", "current_date", "current_localtime", "current_localtimestamp", "current_query_id", "current_setting",
+    "current_time", "current_timestamp", "current_transaction_id", "currval", "gen_random_uuid", "get_current_time",
+    "get_current_timestamp", "getvariable", "localtime", "localtimestamp", "nextval", "now", "query", "query_table", "random",
+    "reservoir_quantile", "setseed", "setval", "sleep_ms", "stats", "today", "transaction_timestamp", "txid_current", "uuid", "uuidv4",
+    "uuidv7", "vector_type",
 }  # fmt: skip
+_ABOUT_ITSELF = ("duckdb_", "pragma_")  # how these functions begin that tell of the database
 _KEYWORDS = ("current_", "localtime")
 WHOLE = frozenset(
     {*(f"{sign}{size}INT" for sign in ("", "U") for size in ("TINY", "SMALL", "BIG", "HUGE")), "INTEGER", "UINTEGER"}
@@ -125,7 +128,7 @@ def expression(con: Any, sql: str) -> str:
 
 
 def unrepeatable(con: Any, sql: str) -> list[str]:
-    """Name the functions in ``sql`` that read the clock or roll dice."""
+    """Name what in ``sql`` reads the clock, rolls dice or looks at the machine."""
     found: set[str] = set()
 
     def walk(node: Any) -> None:
@@ -136,8 +139,12 @@ def unrepeatable(con: Any, sql: str) -> list[str]:
                 if len(columns) == 1 and str(columns[0]).lower().startswith(_KEYWORDS)
                 else node.get("function_name")
             )
-            if isinstance(name, str) and name.lower() in _UNREPEATABLE:
+            if isinstance(name, str) and (name.lower() in _UNREPEATABLE or name.lower().startswith(_ABOUT_ITSELF)):
                 found.add(name.lower())
+            if name == "age" and len(node.get("arguments", ())) == 1:
+                found.add("age of one moment")  # to today; age(a, b) is the same every day
+            if isinstance(sample := node.get("sample"), dict) and not sample.get("repeatable"):
+                found.add("a sample without REPEATABLE (seed)")
             node = list(node.values())
         if isinstance(node, list):
             for child in node:

@@ -589,6 +589,18 @@ def test_check_passes_what_holds():
     )
 
 
+UNSTEADY = {
+    "SELECT row_id, epoch(now()) AS t FROM rows": "now",
+    "SELECT row_id, random() AS r FROM rows": "random",
+    "SELECT row_id, epoch(age(dt::TIMESTAMP)) AS old FROM rows": "age of one moment",
+    "SELECT row_id, x FROM rows USING SAMPLE 1": "a sample without REPEATABLE (seed)",
+    "SELECT row_id, x FROM rows TABLESAMPLE 50%": "a sample without REPEATABLE (seed)",
+    "SELECT * FROM query('SELECT row_id, random() AS r FROM rows')": "query",
+    "SELECT row_id, current_query_id() AS q FROM rows": "current_query_id",
+    "SELECT row_id, (SELECT sum(memory_usage_bytes) FROM duckdb_memory()) AS m FROM rows": "duckdb_memory",
+}
+
+
 @pytest.mark.parametrize(
     ("sql", "said"),
     [
@@ -598,11 +610,30 @@ def test_check_passes_what_holds():
         ("DELETE FROM rows", "found DELETE"),
         ("SELECT row_id, now() - dt AS age FROM rows", "now differs from run to run"),
         ("SELECT row_id, current_date - dt AS age FROM rows", "current_date differs from run to run"),
+        *((sql, f"{what} differs from run to run") for sql, what in UNSTEADY.items()),
     ],
 )
 def test_check_names_file_line_and_reason(sql, said):
     """What DuckDB's parser says comes with its place; what would make nights differ is refused."""
     assert said in str(check(pipeline(sql))[0])
+
+
+@pytest.mark.parametrize(("sql", "what"), UNSTEADY.items())
+def test_a_night_refuses_a_query_that_reads_more_than_its_snapshot(lake, sql, what):
+    """Nobody has to have asked `check` before: what differs from run to run could be neither judged nor built again."""
+    assert f"features: {what} differs from run to run" in lake.invalid(sql)
+
+
+def test_a_night_refuses_a_label_that_differs_from_run_to_run(lake):
+    """Of two nights over the same rows neither would know what the other has learnt."""
+    said = lake.invalid("SELECT row_id, x FROM rows", "y > random()")
+    assert "target.sql: random would give another value each time" in said
+
+
+def test_a_sample_with_a_seed_and_an_age_between_two_moments_are_steady(lake):
+    """What gives the same answer every time is left in peace."""
+    sql = "SELECT row_id, epoch(age(dt::TIMESTAMP, TIMESTAMP '2020-01-01')) AS age FROM rows USING SAMPLE 100% (bernoulli, 7)"
+    assert check(pipeline(sql)) == []
 
 
 def test_check_looks_at_metrics_of_ones_own():
