@@ -45,7 +45,7 @@ def _follows(error: dict[str, Any], errors: Sequence[dict[str, Any]]) -> bool:
     """Say whether an error only comes of others: a list is short of what was wrong in it, keys and values are no word."""
     loc, found = error["loc"], error.get("input")
     if error["type"] == "too_short":
-        return len(found or ()) >= error["ctx"]["min_length"]
+        return bool(len(found or ()) >= error["ctx"]["min_length"])
     others = [e for e in errors if e["loc"][: len(loc) - 1] == loc[:-1] and e is not error]
     return error["type"] == "literal_error" and _of_union(loc[-1]) and isinstance(found, dict) and bool(others)
 
