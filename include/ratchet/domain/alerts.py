@@ -60,7 +60,7 @@ def of_night(night: Night) -> tuple[Alert, ...]:
     ):
         found.append(Alert(kind="alias_moved", words=repaired))
     if night.ended and night.ended.reason == "LedgerBroken":
-        found.append(Alert(kind="ledger_broken", words=night.ended.detail))
+        found.append(Alert(kind="ledger_broken", words=night.ended.detail.rstrip(".")))
     if odd := [finding for finding in night.findings if finding.kind != "drift"]:  # drift has an alert of its own
         more = f"; and {len(odd) - _TOLD} more" if len(odd) > _TOLD else ""
         found.append(Alert(kind="data", words="; ".join(finding.words for finding in odd[:_TOLD]) + more))

@@ -211,13 +211,14 @@ def test_an_alias_moved_by_hand_is_set_right_and_told_of(worse):
 
 
 def test_a_broken_ledger_is_told_of(worse):
-    """The night fails, and the alert is there."""
+    """The night fails, and the alert is there, in words that end as other alerts' do: what to do follows them."""
     worse.store.put(
         "ledger/small/00000001.json", worse.store.get("ledger/small/00000001.json").replace(b"tests", b"other")
     )
     with pytest.raises(Exception, match="does not match its hash"):
         third(worse)
     assert set(kept(worse)) == {"ledger_broken"}
+    assert kept(worse)["ledger_broken"]["words"].endswith("then run again")
 
 
 def test_an_alert_that_cannot_be_delivered_fails_nothing(worse):
