@@ -129,13 +129,14 @@ class FeatureFrame(Record):
         count = where.stop - where.start if isinstance(where, slice) else len(where)
         wanted = np.linspace(0, count - 1, min(count, rows)).astype(np.int64)
         wanted = where.start + wanted if isinstance(where, slice) else where[wanted]
-        found = [self.table.slice(0, 0)]
-        for start, end in self._cuts(_STRETCH):  # Arrow would put columns together whole to take a few rows of them
-            here = wanted[slice(*np.searchsorted(wanted, (start, end)))]
+        found, start = [], 0
+        for batch in self.table.to_batches():  # of columns in chunks, Arrow would make whole ones to take a few rows of them
+            here = wanted[slice(*np.searchsorted(wanted, (start, start + batch.num_rows)))]
             if len(here):
-                found.append(self.table.slice(start, end - start).take(here - start))
+                found.append(batch.take(pa.array(here - start)))
                 self.forget()  # few rows of many pages
-        return pa.concat_tables(found)
+            start += batch.num_rows
+        return pa.Table.from_batches(found, self.table.schema)
 
     def batches(self, first: date, last: date, rows: int = _STRETCH) -> Iterator[pa.Table]:
         """Yield the rows of some days in order, so many at a time; what a batch took is given back when the next one is asked for."""

@@ -63,13 +63,20 @@ def main() -> None:
         sys.exit(130)
 
 
+def settle_libraries() -> None:
+    """Say to libraries that are not imported yet how to behave beside others; what the environment says already stays."""
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # spinning threads starve each other on a shared machine
+    # Arrow's memory comes from a gibibyte that is reserved; where a process may not write to much more (ulimit -d), let it count as it is used.
+    os.environ.setdefault("MIMALLOC_ARENA_EAGER_COMMIT", "0")
+
+
 def entry() -> None:
     """Run the command line as a process of its own.
 
     The process ends without Python's clean-up: with Great Expectations loaded, DuckDB's binding takes its own constants for
     leaks then, and prints a page of them under whatever was said.
     """
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # spinning threads starve each other on a shared machine
+    settle_libraries()
     try:
         main()
     except SystemExit as exc:
