@@ -57,6 +57,12 @@ def test_weather_is_known_an_hour_before_departure(features):
     assert found[0]["temp"] == 60
 
 
+def test_the_audit_for_looks_ahead_sees_within_a_day(pipeline):
+    """Weather of a day lands with its flights: without times, a maximum over the whole day would pass for the past."""
+    assert pipeline.spec.validation.window.event_time == "time_hour"
+    assert pipeline.spec.source.tables["weather"].known_at == "time_hour"
+
+
 def test_later_weather_changes_nothing(features):
     """Features are the same whether or not the weather after departure has landed."""
     past = [(hours_before(h), 50.0 + h, 8.0, 0.1) for h in range(2, 9)]
