@@ -130,7 +130,7 @@ class FeatureFrame(Record):
         wanted = np.linspace(0, count - 1, min(count, rows)).astype(np.int64)
         wanted = where.start + wanted if isinstance(where, slice) else where[wanted]
         found, start = [], 0
-        for batch in self.table.to_batches():  # of columns in chunks, Arrow would make whole ones to take a few rows of them
+        for batch in self.table.to_batches():  # of a table Arrow would copy whole columns to take a few rows
             here = wanted[slice(*np.searchsorted(wanted, (start, start + batch.num_rows)))]
             if len(here):
                 found.append(batch.take(pa.array(here - start)))
