@@ -17,8 +17,10 @@ from ratchet.steps.of_all_rows import GLOBAL, global_days
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from datetime import date
 
     from ratchet.domain.gates import Baseline, Loss
+    from ratchet.domain.windows import Windows
     from ratchet.steps.context import Context
     from ratchet.steps.measures import Scored
     from ratchet.tables import FeatureFrame, Floats
@@ -72,7 +74,7 @@ def predicted(ctx: Context, frame: FeatureFrame, challenger: Scored, name: Basel
         before = frame.spread(first, last, _LINEAR_ROWS)
         return trainer.linear(challenger.files, before, challenger.table) if before.num_rows else None
     if name == "recent":
-        first = max(first, ctx.windows.holdout.first - DAY * recent_days)
+        first = _newest(frame, ctx.windows, recent_days)
     past = trainer.labels(challenger.files, frame.days(first, last, ("target",)))
     if not len(past):
         return None
@@ -82,6 +84,20 @@ def predicted(ctx: Context, frame: FeatureFrame, challenger: Scored, name: Basel
     elif challenger.measuring.quantiles:
         constant = np.quantile(past, challenger.measuring.quantiles)
     return np.broadcast_to(constant, challenger.predictions.shape)
+
+
+def _newest(frame: FeatureFrame, windows: Windows, count: int) -> date:
+    """Return the first of the newest days with rows before the hold-out: shops close on Sundays, and storms have a season."""
+    earliest, last, reach = windows.fit.first, windows.stop.last, count
+    while True:
+        first = max(earliest, last - DAY * (reach - 1))
+        days = np.unique(frame.days(first, last, ("dt",))["dt"].to_numpy())
+        if len(days) >= count:
+            found: date = days[-count].astype("datetime64[D]").item()
+            return found
+        if first == earliest:
+            return earliest
+        reach *= 2
 
 
 def against(challenger: Scored, predictions: Floats, losses: list[Loss]) -> dict[str, tuple[BaselineDay, ...]]:
