@@ -9,11 +9,14 @@ import sys
 import time
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from datetime import date, timedelta
+from datetime import UTC, date, datetime, timedelta
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
 
 from ratchet.domain.windows import windows
 from ratchet.ports import TrainingPlan
@@ -50,12 +53,14 @@ class Machines:
     scheduler: subprocess.Popen[bytes]
     address: str
     workers: list[subprocess.Popen[bytes]] = field(default_factory=list)
+    environment: dict[str, str] = field(default_factory=dict)
 
     def add(self, *words: str, **environment: str) -> subprocess.Popen[bytes]:
         """Start a worker of one thread."""
         log = (self.folder / f"worker-{len(self.workers)}.log").open("wb")
         command = ["worker", self.address, "--nthreads", "1", "--no-nanny", "--no-dashboard", "--host", "127.0.0.1"]
-        started = _dask(*command, "--local-directory", str(self.folder), *words, log=log, **environment)
+        given = {**self.environment, **environment}
+        started = _dask(*command, "--local-directory", str(self.folder), *words, log=log, **given)
         self.workers.append(started)
         return started
 
@@ -103,12 +108,12 @@ def _dask(*words, log, **environment):
 
 
 @contextmanager
-def machines(folder: Path, workers: int) -> Iterator[Machines]:
+def machines(folder: Path, workers: int, protocol: str = "tcp", **environment: str) -> Iterator[Machines]:
     """Start a cluster, and end every process of it."""
     told, log = folder / "scheduler.json", (folder / "scheduler.log").open("wb")
-    words = ["--host", "127.0.0.1", "--port", "0", "--no-dashboard", "--scheduler-file", str(told)]
-    scheduler = _dask("scheduler", *words, log=log)
-    running = Machines(folder, scheduler, "")
+    words = ["--protocol", protocol, "--host", "127.0.0.1", "--port", "0", "--no-dashboard"]
+    scheduler = _dask("scheduler", *words, "--scheduler-file", str(told), log=log, **environment)
+    running = Machines(folder, scheduler, "", environment=environment)
     try:
         while not (told.exists() and told.read_text().endswith("}")):
             assert scheduler.poll() is None, (folder / "scheduler.log").read_text()
@@ -120,6 +125,24 @@ def machines(folder: Path, workers: int) -> Iterator[Machines]:
         for process in (*running.workers, scheduler):
             process.kill()
             process.wait()
+
+
+def certificates(folder: Path, *roles: str) -> dict[str, str]:
+    """Write a self-signed certificate, and return the variables by which Dask's roles are told of it."""
+    key, now = ec.generate_private_key(ec.SECP256R1()), datetime.now(UTC)
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "tests")])
+    made = (
+        x509.CertificateBuilder(name, name, key.public_key(), 1, now - timedelta(days=1), now + timedelta(days=2))
+        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+        .sign(key, hashes.SHA256())
+    )
+    cert, private = folder / "cert.pem", folder / "key.pem"
+    cert.write_bytes(made.public_bytes(serialization.Encoding.PEM))
+    plain = serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    private.write_bytes(key.private_bytes(serialization.Encoding.PEM, *plain))
+    tls = "DASK_DISTRIBUTED__COMM__TLS__"
+    named = {f"{tls}{role}__CERT": str(cert) for role in roles} | {f"{tls}{role}__KEY": str(private) for role in roles}
+    return {f"{tls}CA_FILE": str(cert), **named}
 
 
 def plan(task: str, **given) -> TrainingPlan:

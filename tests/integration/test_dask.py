@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import signal
+import socket
 import subprocess
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+import dask.config
+import distributed  # noqa: F401  with its settings, before a test sets some of them for a while
 import numpy as np
 import pytest
+import yaml
 from sklearn.metrics import log_loss, mean_pinball_loss, mean_squared_error, ndcg_score
 
-from integration.dask_clusters import DAYS, QUERY, Machines, frame, machines, plan
+from integration.dask_clusters import DAYS, QUERY, Machines, certificates, frame, machines, plan
 from ratchet.adapters.dask_xgb import EngineTrainer
 from ratchet.errors import ServiceError, ServiceRefused, SettingsInvalid, SpecInvalid
 
@@ -187,3 +191,53 @@ def test_other_versions_are_named(mortal, tmp_path):
         trainer(mortal).fit(frame("binary"), DAYS, plan("binary"), QUERY)
     mortal.kill(other)
     mortal.know(len(mortal.workers))
+
+
+def named(environment: dict[str, str]) -> dict[str, str]:
+    """Return Dask's settings as its variables name them; in this process it has read those already."""
+    return {
+        name.removeprefix("DASK_").lower().replace("__", ".").replace("_", "-"): value
+        for name, value in environment.items()
+    }
+
+
+def test_an_encrypted_cluster_takes_those_who_have_its_certificate(tmp_path):
+    """A model is fitted over encrypted connections; without a certificate, or without its file, the variables are named."""
+    client = certificates(tmp_path, "CLIENT")
+    everybody = certificates(tmp_path, "CLIENT", "SCHEDULER", "WORKER")
+    with dask.config.set(named(everybody)), machines(tmp_path, 2, "tls", **everybody) as cluster:
+        assert cluster.address.startswith("tls://")
+        made = trainer(cluster).fit(frame("binary"), DAYS, plan("binary", rounds=3), QUERY)
+        assert made.made_on["workers"] == "2"
+        with dask.config.set(named(dict.fromkeys(client, None))), pytest.raises(SettingsInvalid, match="CLIENT__CERT"):
+            trainer(cluster).fit(frame("binary"), DAYS, plan("binary"), QUERY)
+        (tmp_path / "key.pem").unlink()
+        with pytest.raises(SettingsInvalid, match=r"can be read where .*CLIENT__KEY say .*No such file"):
+            trainer(cluster).fit(frame("binary"), DAYS, plan("binary"), QUERY)
+
+
+def test_the_composition_starts_a_cluster_that_fits(tmp_path):
+    """The very commands of docker-compose.yaml's profile, run here as processes, are two workers to whom a fit is given."""
+    services = yaml.safe_load((Path(__file__).parents[2] / "docker-compose.yaml").read_text())["services"]
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = str(free.getsockname()[1])
+
+    def started(*words: str, **how: Any) -> subprocess.Popen[bytes]:
+        here = [word.replace("dask-scheduler", "127.0.0.1").replace("8786", port) for word in words]
+        at_hand = {"dask": [sys.executable, "-m", "dask"], "python": [sys.executable]}
+        return subprocess.Popen([*at_hand[here[0]], *here[1:]], cwd=tmp_path, stderr=subprocess.DEVNULL, **how)
+
+    processes = [started(*services["dask-scheduler"]["command"])]
+    try:
+        while started(*services["dask-scheduler"]["healthcheck"]["test"][1:]).wait():
+            assert processes[0].poll() is None
+        replicas = services["dask-worker"]["deploy"]["replicas"]
+        processes += [started(*services["dask-worker"]["command"]) for _ in range(replicas)]
+        cluster = Machines(tmp_path, processes[0], f"tcp://127.0.0.1:{port}")
+        cluster.know(replicas)
+        made = trainer(cluster).fit(frame("binary"), DAYS, plan("binary", rounds=3), QUERY)
+        assert made.made_on["workers"] == "2"
+    finally:
+        for process in reversed(processes):  # workers first: each takes its child with it
+            process.terminate()
+            process.wait()

@@ -15,7 +15,7 @@ import sys
 import threading
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from ratchet.errors import ServiceError, ServiceRefused
+from ratchet.errors import ServiceError, ServiceRefused, SettingsInvalid
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Coroutine, Iterator, Mapping, Sequence
@@ -55,7 +55,7 @@ class Cluster:
         """Connect, and disconnect in the end: the scheduler then forgets what it was given.
 
         Raises:
-            ServiceError: nobody answers there.
+            ServiceError: nobody answers there. SettingsInvalid: the connection is to be encrypted, and no certificates are given.
         """
         self._thread.start()
         try:
@@ -115,7 +115,8 @@ class Cluster:
 
     async def _asked(self, answer: Awaitable[T]) -> T:
         try:
-            return await asyncio.wait_for(answer, self._patience)
+            async with asyncio.timeout(self._patience):  # wait_for may swallow that it is cancelled (Python 3.11)
+                return await answer
         except (OSError, TimeoutError) as exc:
             raise self.failure("asking the scheduler", _words(exc)) from exc
 
@@ -263,7 +264,30 @@ async def _client(address: str, patience: float) -> Any:
 
             return super().run_on_scheduler(start)
 
-    return await Connection(address, asynchronous=True, timeout=patience)
+    return await Connection(address, asynchronous=True, timeout=patience, security=_security(address))
+
+
+def _security(address: str) -> Any:
+    """Return by which certificates a connection is encrypted, as Dask's own settings say; None for one that is not.
+
+    Raises:
+        SettingsInvalid: none are given, or they cannot be read.
+    """
+    from distributed.security import Security
+
+    if not address.startswith("tls:"):
+        return None
+    given, tls = Security(), "DASK_DISTRIBUTED__COMM__TLS__"
+    files = {f"{tls}CA_FILE": given.tls_ca_file, f"{tls}CLIENT__CERT": given.tls_client_cert}
+    if missing := [name for name, file in files.items() if not file]:
+        expected = f"a tcp address, or the names of the certificates' files in {' and '.join(missing)}"
+        raise SettingsInvalid("RATCHET_DASK", address, expected)
+    try:
+        given.get_connection_args("client")
+    except OSError as exc:
+        expected = f"certificates that can be read where {', '.join(files)} and {tls}CLIENT__KEY say ({exc})"
+        raise SettingsInvalid("RATCHET_DASK", address, expected) from exc
+    return given
 
 
 def attending(device: str) -> Any:

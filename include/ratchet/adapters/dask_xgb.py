@@ -60,6 +60,10 @@ class EngineTrainer(XgbTrainer):
         if not self._dask:
             expected = "the address of a Dask scheduler, such as tcp://10.0.0.5:8786, because training.engine is dask"
             raise SettingsInvalid("RATCHET_DASK", "", expected)
+        # The connection's thread, which would import them when it needs them, hears no answers meanwhile and takes that for silence.
+        import dask.array  # noqa: F401
+        import xgboost.dask  # noqa: F401  brings Dask's client
+
         rows = [Rows(schema, frame, days, weights(schema, frame, days, plan))]
         rows += [Rows(schema, frame, watched)] if watched else []
         with Cluster(self._dask, self._patience).connected() as cluster:

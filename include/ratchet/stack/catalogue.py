@@ -40,6 +40,9 @@ _INHERITED = (
 )
 # What nights are told by whoever starts them; the store and MLflow need none of it.
 _NIGHTS = (
+    "DASK_DISTRIBUTED__COMM__TLS__CA_FILE",
+    "DASK_DISTRIBUTED__COMM__TLS__CLIENT__CERT",
+    "DASK_DISTRIBUTED__COMM__TLS__CLIENT__KEY",
     "RATCHET_ALERT_URL",
     "RATCHET_CACHE_GIB",
     "RATCHET_DASK",
