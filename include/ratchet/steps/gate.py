@@ -9,8 +9,8 @@ from ratchet.domain.evidence import candidate, counting
 from ratchet.domain.gates import EvidenceGate
 from ratchet.domain.night import GateResult
 from ratchet.domain.verdict import judge
+from ratchet.steps.fleets import leave
 from ratchet.steps.recorded import recorded
-from ratchet.steps.trial import leave
 
 if TYPE_CHECKING:
     from ratchet.domain.verdict import Verdict

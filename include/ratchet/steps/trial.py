@@ -17,7 +17,7 @@ from pydantic import ValidationError
 
 from ratchet.domain import layout
 from ratchet.domain.checks import Outcome
-from ratchet.domain.evidence import Lane, Member, Shadow, Trial
+from ratchet.domain.evidence import Lane, Shadow, Trial
 from ratchet.domain.gates import LOSSES, EvidenceGate, Loss
 from ratchet.domain.ledger import TURNS, certification, line, reign
 from ratchet.domain.losses import mean_loss
@@ -29,6 +29,7 @@ from ratchet.errors import AlreadyExists, DataRejected, ObjectNotFound
 from ratchet.steps import frames
 from ratchet.steps.champion import problem_of, recipe_of
 from ratchet.steps.context import silent
+from ratchet.steps.fleets import members
 from ratchet.steps.pairs import over_common_rows
 from ratchet.steps.train import fitted, refitted
 from ratchet.tables import lists_in
@@ -78,7 +79,7 @@ def gather(ctx: Context, *, fit: bool = True) -> Trial | None:
     found = Trial(
         lane=lane,
         certified_by=certified.seq if certified else None,
-        fleets={gate.fleet: _fleet(ctx, gate.fleet) for gate in gates if gate.fleet},
+        fleets={gate.fleet: members(ctx, gate.fleet) for gate in gates if gate.fleet},
         cutoff=cutoff,
     )
     if all(found.automatic(gate) for gate in gates):
@@ -105,33 +106,6 @@ def gather(ctx: Context, *, fit: bool = True) -> Trial | None:
             "shadows": _shadows(ctx, scores, score.champion, _sent_back(entries)),
         }
     )
-
-
-def leave(ctx: Context, evidence: Mapping[str, float | None]) -> None:
-    """Leave where this pipeline stands for each of its fleets; an older night does not overwrite a newer one."""
-    store, name, cutoff = ctx.services.store, ctx.pipeline.name, ctx.night.request.cutoff
-    for fleet, value in evidence.items():
-        key = layout.fleet_member(fleet, name)
-        try:
-            there = Member.model_validate_json(store.get(key))
-        except (ObjectNotFound, ValidationError):
-            there = None
-        if there is None or there.cutoff <= cutoff:
-            store.put(key, Member(pipeline=name, cutoff=cutoff, evidence=value).model_dump_json().encode())
-
-
-def _fleet(ctx: Context, fleet: str) -> tuple[Member, ...]:
-    """Return the other members; one whose record cannot be read counts, and proves nothing."""
-    found = []
-    for stored in ctx.services.store.list(layout.fleet_members(fleet)):
-        name = stored.uri.rpartition("/")[2].removesuffix(".json")
-        try:
-            member = Member.model_validate_json(ctx.services.store.get(stored.uri))
-        except ValidationError:
-            member = Member(pipeline=name, cutoff=date.min, evidence=0.0)
-        if name != ctx.pipeline.name:
-            found.append(member)
-    return tuple(found)
 
 
 # The league: what versions have scored in shadow.
