@@ -34,6 +34,7 @@ class Maker:
 
     def __init__(self, seed: int, nasty: float = 0.1) -> None:
         self.random = random.Random(seed)
+        self._asked = random.Random(seed)  # of its own, so that it is drawn beside the rest
         self.nasty = nasty if self.random.random() < 0.5 else 0.0
 
     def bad(self) -> bool:
@@ -149,7 +150,7 @@ class Maker:
                 if r.random() < 0.9
             },
             baselines={name: {loss: self.days(BaselineDay) for loss in LOSSES} for name in ("average", "recent 7", "linear")},
-            must_beat=r.choice((None, MustBeat(loss=r.choice(LOSSES), baselines=tuple(r.sample(("average", "linear", "gone"), r.randint(1, 3)))))),
+            must_beat=self.must_beat(),
             levels=self.levels(),
             flips={"threshold 0.5, tolerance 0.1": self.metric()} if r.random() < 0.9 else {},
             drift={name: self.metric() for name in FEATURES if r.random() < 0.9},
@@ -158,6 +159,12 @@ class Maker:
             health=r.choice((None, self.health())),
             served_days=r.choice((None, self.count(0, 20))),
         )  # fmt: skip
+
+    def must_beat(self) -> MustBeat | None:
+        """Return which baselines must be beaten, among them one that is not there."""
+        r = self._asked
+        names = tuple(r.sample(("average", "linear", "gone"), r.randint(1, 2)))
+        return r.choice((None, MustBeat(loss=r.choice(LOSSES), baselines=names)))
 
     def metric(self) -> MetricValue:
         """Return a number about a model."""

@@ -18,8 +18,8 @@ NEXT = NIGHT + timedelta(days=1)
 TASKS = {
     "binary": {"sql": "y"},
     "multiclass": {"sql": "CASE WHEN x > 0.7 THEN 'high' WHEN y THEN 'middle' ELSE 'low' END"},
-    "regression": {"sql": "x + z / 9"},
-    "quantile": {"sql": "x + z", "quantiles": [0.1, 0.5, 0.9]},
+    "regression": {"sql": "abs(x) + z / 9"},
+    "quantile": {"sql": "3 * abs(x) + z / 9", "quantiles": [0.1, 0.5, 0.9]},
     "ranking": {"sql": "(x > 0.3)::INT + (z > 1)::INT", "group": "dt || '/' || id % 8"},
 }
 BOUNDS = {"regression": {"metric": "rmse", "at_most": 99.0}, "quantile": {"metric": "pinball", "at_most": 99.0}}

@@ -13,7 +13,7 @@ from ratchet.domain.night import EvaluateResult
 from ratchet.domain.rivals import rivals
 
 NEXT = NIGHT + timedelta(days=1)
-WEAK = {"training__rounds": 1, "training__params__eta": 0.01, "evaluation__baselines": "[average]"}
+WEAK = {"training__rounds": 1, "training__params__eta": 0.01, "evaluation__baselines": ["average"]}
 BOUND = {"kind": "bound", "metric": "auc", "at_least": 0.0, "min_rows": 1}
 FIT_AND_STOP = 5  # days of the window before the hold-out
 
@@ -114,7 +114,7 @@ def test_whatever_the_gates_are_a_model_that_beats_no_baseline_is_not_promoted(t
         world.land(FIRST + timedelta(days=i), y=np.random.default_rng(i).random(ROWS) > 0.5)
     night = world.night()
     check = gate(night, "baselines")
-    assert (night.outcome, check.outcome, world.champion) == ("refused", "UNDECIDED", None)  # three days do not fail
+    assert (night.outcome, check.outcome, world.champion) == ("undecided", "UNDECIDED", None)  # three days do not fail
     assert check.name == "log_loss better than that of average, recent 7, linear"
     assert "average minus challenger -" in check.reason
     assert {r.name: (r.loss, r.days, r.must) for r in rivals(night.evaluate.case)} == dict.fromkeys(
@@ -175,6 +175,7 @@ def test_every_kind_of_gate_over_every_task(tmp_path, task, sql, loss, metric):
     """Each task has numbers for each gate: those that need no champion pass on the first night, all of them on the next."""
     spec = yaml.safe_load(SPEC)
     spec["target"] = {"task": task, "sql": sql}
+    spec["evaluation"]["baselines"] = ["average"]  # six rounds of so few rows are not always ahead of a regression
     compared = {"loss": loss, "min_days": 2, "confidence": 0.51}
     spec["gates"] = [
         {"kind": "bound", "metric": metric, "at_most": 100.0, "min_rows": 1},
