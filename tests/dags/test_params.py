@@ -56,7 +56,7 @@ def given(params, **values):
         ("reason", 3, "is not of type"),
         ("override", "yes", "is not of type 'boolean'"),
         ("overrides", [], "is not of type 'object'"),
-        ("overrides", {"windw.days": 4}, "does not match '^(evaluation[.]business"),
+        ("overrides", {"windw.days": 4}, "does not match '^(evaluation[.]baselines"),
         ("overrides", {"window.days": "many"}, "'many' is not of type 'integer'"),
         ("overrides", {"window.days": 1}, "1 is less than the minimum of 3"),
         (

@@ -41,7 +41,6 @@ NIGHT = FIRST + timedelta(days=DAYS - 1)  # the first cutoff with a whole window
 DAY = timedelta(days=1)
 KILLED = "killed"
 
-_PATIENCE = 900.0  # seconds after which a machine that says nothing is given up
 _PROCESSES = multiprocessing.get_context(
     "forkserver"
 )  # imports once; a fork of pytest would take its threads' locks along
@@ -153,12 +152,13 @@ class Machine:
     def result(self) -> Any:
         """Wait for the end of the work, and return what it has returned."""
         kind, said = self._receive()
-        self._process.join(_PATIENCE)
+        self._process.join()
         assert kind == "done", said
         return said
 
     def _receive(self) -> tuple[str, Any]:
-        assert self._line.poll(_PATIENCE), "the machine says nothing"
+        while not self._line.poll(1):
+            assert self._process.is_alive() or self._line.poll(), "the machine has died and said nothing"
         kind, said = self._line.recv()
         return kind, said
 
