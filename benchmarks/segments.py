@@ -55,6 +55,7 @@ features: sales
 target: {task: binary, sql: sold}
 training: {rounds: 60, early_stopping_rounds: 10, params: {max_depth: 4, eta: 0.2}}
 segments: {by: shop, min_rows: 100}
+evaluation: {baselines: [average]}  # what a night costs is measured; whether a booster of 1,000 rows beats a regression is not
 gates:
   - {kind: bound, metric: auc, at_least: 0.5}
   - {kind: champion, loss: log_loss, margin: 0.01}

@@ -100,7 +100,8 @@ def columns(day: date, rows: int = ROWS) -> dict[str, Any]:
         "z": z.round(4),
         "place": random.choice(["north", "south"], rows),
         "email": [f"person{i}@example.org" for i in range(rows)],
-        "y": x + 0.3 * random.normal(size=rows) > 0,
+        # A step, which no regression draws; one row in ten is otherwise.
+        "y": (x > 0) ^ (np.abs(random.normal(size=rows)) > 1.645),
     }
 
 
