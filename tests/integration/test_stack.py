@@ -16,7 +16,7 @@ from ratchet.errors import UsageError
 from ratchet.stack.folder import load
 from ratchet.stack.record import Run
 
-pytestmark = pytest.mark.timeout(240)
+pytestmark = pytest.mark.timeout(3600)
 
 
 @pytest.fixture(scope="module")
