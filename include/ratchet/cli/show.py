@@ -171,13 +171,15 @@ def tell_segments(found: SegmentsResult) -> None:
         table.add_column(column)
     table.add_column("rows", justify="right")
     for segment in found.segments:
-        served = f"[bold]own v{segment.champion}[/bold]" if segment.champion else f"global v{found.champion or '–'}"
+        others = f"global v{found.champion}" if found.champion else "nobody yet"
+        served = f"[bold]own v{segment.champion}[/bold]" if segment.champion else others
         night = coloured(segment.outcome) if segment.outcome else "[dim]none[/dim]"
         why = segment.reason if segment.outcome in {"failed", "rejected"} else segment.why
         table.add_row(plain(visible(segment.value)), segment.slug, served, night, plain(why[:160]), f"{segment.rows:,}")
     console().print(table)
     if found.of_none:
-        say(f"{found.of_none:,} rows have no {plain(found.by)}: the global champion serves them")
+        served = "the global champion serves them" if found.champion else "nobody serves them yet"
+        say(f"{found.of_none:,} rows have no {plain(found.by)}: {served}")
     say(plain(found.words[:2000]))
 
 

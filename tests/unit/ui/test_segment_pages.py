@@ -9,6 +9,7 @@ import pytest
 
 from fakes import MemoryStore
 from ratchet.adapters.ledger import ObjectLedger
+from ratchet.cli.show import tell_segments
 from ratchet.domain import layout
 from ratchet.domain.ledger import GENESIS, Champion, LedgerEntry
 from ratchet.domain.segments import SegmentsResult, SegmentStanding
@@ -88,6 +89,20 @@ def test_segments_are_listed_with_who_serves_each(client):
     only = client.get("/pipelines/flight_delay/segments?show=failed").text
     assert "JFK" in only
     assert "tiny" not in only.partition("<table>")[2]
+
+
+def test_a_segment_is_served_by_nobody_where_there_is_no_global_champion(client, capsys):
+    """Neither the page nor the command line names a champion that there is not."""
+    alone = MADE.model_copy(update={"champion": None})
+    client.store.put(layout.segments_of("flight_delay", DAY, "abc"), alone.model_dump_json().encode())
+    page = client.get("/pipelines/flight_delay/segments").text
+    assert "the others by nobody yet" in page
+    assert "nobody yet serves them" in page
+    assert '<td class="number">nobody yet</td>' in page
+    tell_segments(alone)
+    told = capsys.readouterr().out
+    assert "nobody yet" in told
+    assert "global v" not in told
 
 
 def test_a_segment_has_a_page_of_its_own(client):
