@@ -34,7 +34,7 @@ DAY = timedelta(days=1)
 TARGETS = {
     "binary": {"task": "binary", "sql": "y"},
     "multiclass": {"task": "multiclass", "sql": "CASE WHEN y THEN place ELSE 'none' END"},
-    "regression": {"task": "regression", "sql": "x + y::INT"},
+    "regression": {"task": "regression", "sql": "abs(x) + y::INT"},
     "quantile": {"task": "quantile", "sql": "3 * abs(x) + hash(id) % 100 / 80", "quantiles": [0.1, 0.5, 0.8]},
     "ranking": {
         "task": "ranking",
@@ -97,7 +97,7 @@ def test_every_gate_decides(two_nights):
     world, first, second = two_nights
     kinds = [made["kind"] for made in asked(world.pipeline().spec.target.task)]
     for night in (first, second):
-        assert [check.kind for check in night.gate.verdict.checks] == [*kinds, "smoke test"]
+        assert [check.kind for check in night.gate.verdict.checks] == [*kinds, "smoke test", "baselines"]
     assert first.promote.promoted
     undecided = {c.kind: c.reason for c in second.gate.verdict.checks if c.outcome == "UNDECIDED"}
     assert set(undecided) <= {"evidence"}, undecided
