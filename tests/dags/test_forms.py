@@ -11,9 +11,9 @@ from ratchet.home import pipeline_names
 
 ROOT = Path(__file__).resolve().parents[2]
 FIELDS = {
-    "rollback": ["pipeline", "version", "reason"],
-    "freeze": ["pipeline", "until", "reason"],
-    "thaw": ["pipeline", "reason"],
+    "rollback": ["pipeline", "segment", "version", "reason"],
+    "freeze": ["pipeline", "segment", "until", "reason"],
+    "thaw": ["pipeline", "segment", "reason"],
 }
 
 

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from ratchet.domain.ledger import LedgerEntry
+    from ratchet.steps.context import Services
 
 Action = Literal["rollback", "freeze", "thaw"]
 
@@ -64,6 +65,13 @@ def form(action: Action) -> dict[str, Param]:
     names = list(pipeline_names(default_home()))
     found = {
         "pipeline": Param(type="string", enum=names, title="Pipeline", description="Whose champion."),
+        "segment": Param(
+            None,
+            type=["null", "string"],
+            maxLength=1000,
+            title="Segment",
+            description="Of a pipeline with segments: the value, or the end of the model's name. Empty: the pipeline's own champion.",
+        ),
     }
     if action == "rollback":
         found["version"] = Param(
@@ -126,8 +134,9 @@ class ActionTask(BaseOperator):  # type: ignore[misc, unused-ignore]
         if unknown:
             raise UsageError(f"{unknown[0]!r} is no field of this form; there are: {', '.join(form(self.action))}")
         services = connected()
-        before = len(services.ledger.entries(asked["pipeline"]))
-        entry = _act(self.action, services, asked, who)
+        name = _named(services, asked)
+        before = len(services.ledger.entries(name))
+        entry = _act(self.action, services, name, asked, who)
         new = entry.seq > before or retries.tried_before(context["ti"], self.retries)
         if self.action == "rollback" and entry.champion and new:
             champion = news(entry.pipeline, entry.champion, entry.seq)
@@ -135,11 +144,19 @@ class ActionTask(BaseOperator):  # type: ignore[misc, unused-ignore]
         return _sentence(entry) if new else f"{_sentence(entry)} It was so before this run, which changed nothing."
 
 
-def _act(action: Action, services: Any, asked: Mapping[str, Any], who: str) -> LedgerEntry:
+def _named(services: Services, asked: Mapping[str, Any]) -> str:
+    """Return whose champion is meant: the pipeline's, or a segment's."""
+    from ratchet.steps.segments import resolve  # noqa: PLC0415
+
+    pipeline, segment = str(asked["pipeline"]), asked.get("segment")
+    return resolve(services, pipeline, segment) if segment else pipeline
+
+
+def _act(action: Action, services: Any, name: str, asked: Mapping[str, Any], who: str) -> LedgerEntry:
     from ratchet.steps.freeze import freeze, thaw  # noqa: PLC0415
     from ratchet.steps.rollback import roll_back  # noqa: PLC0415
 
-    name, reason = asked["pipeline"], asked["reason"]
+    reason = asked["reason"]
     if action == "rollback":
         return roll_back(services, load_pipeline(name), to=asked["version"], actor=who, reason=reason)
     if action == "freeze":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from datetime import date
 from types import SimpleNamespace
 
@@ -9,8 +10,12 @@ import pytest
 from airflow.sdk.exceptions import AirflowFailException
 from stand_in import Ti
 
+from fakes import MemoryStore
+from ratchet.domain import layout
 from ratchet.domain.ledger import Champion, LedgerEntry
+from ratchet.domain.segments import SegmentsResult, SegmentStanding
 from ratchet.errors import ActionRefused, ServiceError
+from ratchet.home import default_home
 
 CHAMPION = Champion(
     version=3,
@@ -38,12 +43,22 @@ def notes(actions, monkeypatch):
 
 
 @pytest.fixture
-def done(actions, monkeypatch, notes):
+def done(actions, monkeypatch, notes, tmp_path):
     """What the steps were asked to do; they do it as the second entry of a ledger."""
     asked = []
-    monkeypatch.setattr(
-        actions, "connected", lambda: SimpleNamespace(ledger=SimpleNamespace(entries=lambda _name: [0]))
+    store = MemoryStore(tmp_path)
+    night = SegmentsResult(
+        pipeline="flight_delay",
+        cutoff=date(2013, 6, 1),
+        run_key="k",
+        by="origin",
+        rows=9,
+        of_none=0,
+        segments=(SegmentStanding(value="JFK", slug="jfk-2e17bfe259", rows=9),),
     )
+    store.put(layout.segments_of("flight_delay", night.cutoff, "k"), night.model_dump_json().encode())
+    services = SimpleNamespace(ledger=SimpleNamespace(entries=lambda _name: [0]), store=store)
+    monkeypatch.setattr(actions, "connected", lambda: services)
 
     def act(action):
         def step(_services, pipeline, *, actor, reason, to=None, until=None):
@@ -102,6 +117,26 @@ def test_rollback_is_in_the_name_of_who_triggered(run, done, notes):
     [(uri, extra)] = told
     assert uri == "x-ratchet://champion/flight_delay"
     assert (extra["version"], extra["entry"], extra["artifact_digest"]) == (3, 2, "a" * 64)
+
+
+@pytest.mark.parametrize("asked", ["JFK", "jfk-2e17bfe259"])
+@pytest.mark.parametrize("action", ["rollback", "freeze", "thaw"])
+def test_a_segment_is_meant_by_its_value_or_slug(run, done, action, asked, tmp_path, monkeypatch):
+    """Where the form names a segment, its own champion is acted on; the pipeline's is left alone."""
+    home = shutil.copytree(default_home(), tmp_path / "home", ignore=shutil.ignore_patterns("ratchet"))
+    with (home / "pipelines" / "flight_delay.yaml").open("a") as spec:
+        spec.write("\nsegments: {by: origin}\n")
+    monkeypatch.setenv("RATCHET_HOME", str(home))
+    run(action, segment=asked, version=None, until=None)
+    assert [name for _, name, *_ in done] == ["flight_delay--jfk-2e17bfe259"]
+
+
+def test_a_segment_that_no_night_has_seen_is_refused(run, done, notes):
+    """The note names those that there are, and nothing was done."""
+    with pytest.raises(AirflowFailException):
+        run("rollback", segment="Atlantis", version=None)
+    assert notes == ["NOT DONE: flight_delay has no segment 'Atlantis'; the newest night has seen: JFK"]
+    assert done == []
 
 
 def test_rollback_to_a_version(run, done):
