@@ -92,7 +92,7 @@ def _list(title: str, nights: Sequence[Night]) -> None:
     table = Table("cutoff", "outcome", "version", "rows", "why", title=title)
     for n in nights:
         version = n.register_.version.version if n.register_ and n.register_.version else ""
-        rows = f"{n.snapshot.rows:,}" if n.snapshot else ""
+        rows = f"{n.rows:,}" if n.rows is not None else ""
         table.add_row(str(n.request.cutoff), coloured(n.outcome), str(version), rows, plain("; ".join(n.reasons)))
     console().print(table)
 

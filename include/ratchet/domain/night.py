@@ -17,6 +17,7 @@ from ratchet.domain.gates import Loss, in_order
 from ratchet.domain.models import ModelName, ModelVersion
 from ratchet.domain.quarantine import QuarantinedPartition, QuarantinedRows
 from ratchet.domain.records import Record, digest
+from ratchet.domain.segments import parent_of
 from ratchet.domain.snapshots import SnapshotDiff
 from ratchet.domain.verdict import Verdict
 
@@ -282,6 +283,14 @@ class Night(Record):
     report: ReportResult | None = None
     ended: Ended | None = None
     seconds: dict[str, float] = {}  # by step
+
+    @property
+    def rows(self) -> int | None:
+        """How many rows the night has to learn from: those that landed in the window; of a segment those of them that are its own."""
+        account = self.train.account if self.train else None
+        if account and parent_of(self.request.pipeline) != self.request.pipeline:
+            return account.landed
+        return self.snapshot.rows if self.snapshot else None
 
     @property
     def recipe(self) -> str:

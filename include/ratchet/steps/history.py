@@ -127,7 +127,7 @@ def _learnt(services: Services, pipeline: str, entry: LedgerEntry, night: Night 
     known = known.model_copy(
         update={
             "snapshot": digest,
-            "rows": night.snapshot.rows,
+            "rows": night.rows,
             "objects": night.snapshot.objects,
             "report": night.report.page if night.report else "",
         }

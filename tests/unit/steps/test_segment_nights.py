@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from datetime import date, timedelta
+from datetime import UTC, date, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -17,7 +17,7 @@ from small_world import FIRST, NIGHT, ROWS, SPEC, QuickTrainer, World
 from ratchet.domain.checks import Outcome
 from ratchet.domain.night import Night
 from ratchet.errors import ArtifactTampered, RatchetError, SpecInvalid
-from ratchet.steps import frames, overview, segments
+from ratchet.steps import frames, history, overview, segments
 from ratchet.steps.context import Context
 from ratchet.steps.prune import models_of, prunable
 from ratchet.steps.reproduce import reproduce
@@ -353,6 +353,16 @@ def test_predictions_that_were_changed_are_compared_with_nothing(world: World, t
     again.store.put(night.evaluate.predictions, b"PAR1")
     _, error = segments.run_all(night, again.pipeline(), services)
     assert isinstance(error, ArtifactTampered)
+
+
+def test_the_history_of_a_segment_tells_its_own_rows(world: World) -> None:
+    """Of the snapshot it has learnt from the segment's rows alone; of all rows it is all."""
+    found = segments.newest(world.services, "small")
+    assert found
+    north = next(segment.rows for segment in found.segments if segment.value == "north")
+    assert night_of(world, "small--north").rows == north < night_of(world, "small").rows == 8 * 2 * ROWS
+    learnt = history.served(world.services, "small--north", datetime.max.replace(tzinfo=UTC)).learnt
+    assert learnt.rows == north
 
 
 def test_a_segments_night_alone_asks_for_no_global_model(world: World) -> None:
