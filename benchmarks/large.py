@@ -53,7 +53,7 @@ def main() -> None:
     parser.add_argument("--nights", type=int, default=2, help="the first has no champion to compare with")
     parser.add_argument("--rounds", type=int, default=20, help="of boosting")
     parser.add_argument("--by", choices=("path", "column"), default="path", help="what dates the rows")
-    parser.add_argument("--limit-gib", type=float, default=2.0, help="of memory that a night is told of, and held to")
+    parser.add_argument("--limit-gib", type=float, default=4.0, help="of memory that a night is told of, and held to")
     parser.add_argument("--free", action="store_true", help="measure only: nothing holds the processes to the limit")
     parser.add_argument("--evidence", action="store_true", help="with an evidence gate, which fits models of the past")
     args = parser.parse_args()
