@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ratchet.domain.losses import row_losses
+from ratchet.domain.losses import plain_log_losses, row_losses
 from ratchet.domain.rankings import lists_of, numbered
 
 if TYPE_CHECKING:
@@ -74,7 +74,7 @@ def _multiclass(how: Measuring, y: Floats, p: Floats) -> Metrics:
 
 
 def _probabilities(y: Floats, p: Floats) -> Metrics:
-    return {name: float(row_losses(name, y, p).mean()) for name in ("log_loss", "brier")}
+    return {"log_loss": float(plain_log_losses(y, p).mean()), "brier": float(row_losses("brier", y, p).mean())}
 
 
 def _decisions(y: Floats, chosen: Any, classes: Floats) -> tuple[Metrics, Any]:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ratchet.domain.losses import row_losses
+from ratchet.domain.losses import plain_log_losses, row_losses
 from ratchet.domain.rankings import lists_of, numbered
 
 if TYPE_CHECKING:
@@ -99,7 +99,7 @@ class DaySums:
         chosen, event = p >= self._how.threshold, y == 1
         codes, number = _binned(p, self._bins)
         self._sums |= {
-            "log_loss": self._daily(row_losses("log_loss", y, p)),
+            "log_loss": self._daily(plain_log_losses(y, p)),
             "brier": self._daily(row_losses("brier", y, p)),
             "predicted": self._daily(p),
             "alert_rate": self._daily(chosen.astype(np.float64)),
@@ -117,7 +117,7 @@ class DaySums:
         ).sum(axis=1)  # of equals the last stands first, as scikit-learn has it
         right = chosen == truth
         self._sums |= {
-            "log_loss": self._daily(row_losses("log_loss", y, p)),
+            "log_loss": self._daily(plain_log_losses(y, p)),
             "brier": self._daily(row_losses("brier", y, p)),
             "top_k": self._daily((known & (ahead < self._how.top_k)).astype(np.float64)),
             "right": self._cells(truth, classes + 1, right),

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     Floats = np.ndarray[Any, np.dtype[np.float64]]
 
 CLIP = 0.002  # probabilities are clipped to [.002, .998], so that one confident error does not decide a day (GATES)
+_EPS = float(np.finfo(np.float64).eps)  # to which scikit-learn clips them
 
 
 def row_losses(
@@ -54,6 +55,19 @@ def row_losses(
         losses = losses + ~known  # an unknown class was given 0: who never met it must not gain by that
     else:
         losses = (p.argmax(axis=1) != y).astype(np.float64)
+    return losses
+
+
+def plain_log_losses(y: Floats, predictions: Floats) -> Floats:
+    """Return the log loss of each row as scikit-learn has it, for the metric; gates compare the clipped one of ``row_losses``.
+
+    A class that the model never met counts as one of probability ``CLIP``: of none the loss would be infinite.
+    """
+    p = np.column_stack([1 - predictions, predictions]) if predictions.ndim == 1 else predictions
+    known = y >= 0
+    of_truth = np.full(len(y), CLIP)
+    of_truth[known] = p[np.flatnonzero(known), y[known].astype(np.int64)]
+    losses: Floats = -np.log(np.clip(of_truth, _EPS, 1 - _EPS))
     return losses
 
 

@@ -7,8 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.metrics import brier_score_loss, mean_pinball_loss
+from sklearn.metrics import log_loss as sk_log_loss
 
-from ratchet.domain.losses import CLIP, by_day, mean_loss, row_losses
+from ratchet.domain.losses import CLIP, by_day, mean_loss, plain_log_losses, row_losses
 from ratchet.domain.measuring import Measuring
 
 PROBABILITIES = np.array([0.1, 0.9, 0.4])
@@ -20,6 +21,20 @@ def test_binary_losses_are_the_well_known_ones():
     assert row_losses("log_loss", LABELS, PROBABILITIES) == pytest.approx(-np.log([0.9, 0.9, 0.4]))
     assert row_losses("brier", LABELS, PROBABILITIES).mean() == pytest.approx(brier_score_loss(LABELS, PROBABILITIES))
     assert row_losses("zero_one", LABELS, PROBABILITIES).tolist() == [0, 0, 1]
+
+
+@pytest.mark.parametrize("shape", [(60,), (60, 4)])
+def test_the_metric_is_that_of_scikit_learn(shape):
+    """However sure a model is: a bare script finds the same figure. A class that was never met has a loss of its own."""
+    rng = np.random.default_rng(5)
+    raw = 1 / (1 + np.exp(-12 * rng.normal(size=shape)))
+    p = raw if len(shape) == 1 else raw / raw.sum(axis=1, keepdims=True)
+    y = rng.integers(0, 2 if len(shape) == 1 else 4, 60).astype(float)
+    expected = sk_log_loss(y, p, labels=range(2 if len(shape) == 1 else 4))
+    assert plain_log_losses(y, p).mean() == pytest.approx(expected, rel=1e-12)
+    assert plain_log_losses(y, p).mean() > row_losses("log_loss", y, p).mean() + 0.01
+    if len(shape) > 1:
+        assert plain_log_losses(np.full(60, -1.0), p) == pytest.approx(-np.log(CLIP))
 
 
 def test_one_confident_error_is_clipped():
