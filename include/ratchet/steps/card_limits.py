@@ -114,6 +114,20 @@ def _never_judged(facts: Facts) -> Iterator[str]:
         )
 
 
+def _never_met(facts: Facts) -> Iterator[str]:
+    """Count the rows of classes that the judged model had not met: the shares of those that it had do not add up to all rows."""
+    case = facts.night.evaluate.case if facts.night and facts.night.evaluate else None
+    if facts.schema is None or facts.schema.task != "multiclass" or case is None or not case.levels:
+        return
+    rows = next(iter(case.levels.values())).rows
+    strange = rows - sum(level.events for level in case.levels.values())
+    if strange:
+        yield (
+            f"{strange:,} of {rows:,} rows of the hold-out are of a class that training never met: the model that was judged is right in none of "
+            "them, and every figure counts them as errors."
+        )
+
+
 def _labels(facts: Facts) -> Iterator[str]:
     account = facts.night.train.account if facts.night and facts.night.train else None
     if account and account.unlabelled:
@@ -128,4 +142,12 @@ def _found(facts: Facts) -> Iterator[str]:
         yield f"{finding.kind} of {finding.subject}: {finding.words}"
 
 
-_LIMITS: tuple[Callable[[Facts], Iterator[str]], ...] = (_season, _unseen, _sparse, _never_judged, _labels, _found)
+_LIMITS: tuple[Callable[[Facts], Iterator[str]], ...] = (
+    _season,
+    _unseen,
+    _sparse,
+    _never_met,
+    _never_judged,
+    _labels,
+    _found,
+)

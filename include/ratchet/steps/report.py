@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from ratchet.steps.context import Context
 
 _EARLIER = 30  # nights that the page shows
+_LONGEST, _LEAST = 1000, 300  # characters of a headline, and of what stands before its alerts
 
 
 def report(ctx: Context) -> ReportResult:
@@ -75,4 +76,8 @@ def headline(night: Night) -> str:
     dry = " [dry run]" if night.request.dry_run else ""
     told = "".join(f" ALERT: {alert.words}." for alert in night.alerts)
     head = f"{night.outcome.upper()}{dry}{model}: {'; '.join(night.reasons)}"
-    return f"{head[: max(1000 - len(told), 300)]}{told}"[:1000]
+    return _cut(f"{_cut(head, max(_LONGEST - len(told), _LEAST))}{told}", _LONGEST)
+
+
+def _cut(words: str, most: int) -> str:
+    return words if len(words) <= most else f"{words[: most - 1]}…"

@@ -716,6 +716,16 @@ def test_alerts_stand_at_the_top_with_what_to_do():
     assert "<b>Alerts</b>" not in render(calm, entries=ledger(9, 11, 12))
 
 
+def test_a_headline_that_is_too_long_says_so():
+    """It fits into a note, and ends where it is cut with an ellipsis, not within a word as if that were all."""
+    night = judged()
+    check = night.gate.verdict.checks[0].model_copy(update={"outcome": Outcome.UNDECIDED, "reason": "word " * 400})
+    verdict = night.gate.verdict.model_copy(update={"outcome": "UNDECIDED", "checks": (check,)})
+    night = night.with_result("gate", night.gate.model_copy(update={"verdict": verdict}))
+    assert len(headline(night)) == 1000
+    assert "… ALERT: " in headline(night)
+
+
 def test_whom_a_proof_promotes_is_named():
     """Where a challenger of an earlier night becomes champion the page says so, not that tonight's does."""
     night = promoted()

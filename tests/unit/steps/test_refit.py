@@ -204,6 +204,8 @@ def test_a_class_that_only_the_second_fit_knows_is_told(world):
     target = {"task": "multiclass", "sql": late}
     night = world.night(pipeline=world.pipeline(target=target, gates=gates, validation__window__leak__action="off"))
     assert night.register_ is not None, night.reasons
-    (said,) = [line for line in markdown(card(world.services, "small", 1)).splitlines() if "It knows of" in line]
+    lines = markdown(card(world.services, "small", 1)).splitlines()
+    assert [line for line in lines if "rows of the hold-out are of a class that training never met" in line]
+    (said,) = [line for line in lines if "It knows of" in line]
     assert "It knows of late from the days of its hold-out alone" in said
     assert "no figure here says how well it tells it" in said
