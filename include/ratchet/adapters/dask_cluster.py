@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 _LIBRARIES = ("python", "xgboost", "dask", "distributed", "numpy")
 _LOOK = 1.0  # seconds between two looks at who is there
 _GRACE = 5.0  # seconds after which what has happened is known to the scheduler
+_SILENCE = 5  # times the patience, until a scheduler that is connected is taken for dead
 _HELD = 4 * 3600.0  # seconds that another fit may hold the workers
 
 T = TypeVar("T")
@@ -41,7 +42,8 @@ class Cluster:
 
     Args:
         address: the scheduler's, such as ``tcp://10.0.0.5:8786``.
-        patience: seconds for an answer that costs no work, and for the first worker to join.
+        patience: seconds for a connection, and for the first worker to join; for answers five times as many, because a scheduler says
+            nothing while it imports what its first fit needs.
     """
 
     def __init__(self, address: str, patience: float = 60.0) -> None:
@@ -115,7 +117,8 @@ class Cluster:
 
     async def _asked(self, answer: Awaitable[T]) -> T:
         try:
-            async with asyncio.timeout(self._patience):  # wait_for may swallow that it is cancelled (Python 3.11)
+            # wait_for may swallow that it is cancelled (Python 3.11)
+            async with asyncio.timeout(_SILENCE * self._patience):
                 return await answer
         except (OSError, TimeoutError) as exc:
             raise self.failure("asking the scheduler", _words(exc)) from exc
