@@ -379,7 +379,8 @@ def test_labels_that_jump_are_found(tmp_path, task, sql):
 def test_segments_have_models_of_their_own(tmp_path, task):
     """One model for each value of a column: of a ranking, each learns from its own rows of every list, kept together."""
     world = world_of(tmp_path, task)
-    world.spec = yaml.safe_dump({**yaml.safe_load(world.spec), "segments": {"by": "place", "min_rows": 20}})
+    more = {"segments": {"by": "place", "min_rows": 20}, "evaluation": {"baselines": ["average"]}}
+    world.spec = yaml.safe_dump({**yaml.safe_load(world.spec), **more})
     night = world.night(NIGHT)
     found, error = segments.run_all(night, world.pipeline(), world.services)
     assert error is None
