@@ -106,6 +106,7 @@ class Place:
             "name": name,
             "window": {"days": DAYS, "holdout_days": 2, "stop_days": 1, "min_partitions": 3, "min_rows": 30},
             "league": {"size": 1},
+            "evaluation": {"baselines": ["average"]},  # who is promoted is not what these tests ask
             "gates": [
                 {"kind": "bound", "metric": "auc", "at_least": 0.5, "min_rows": 1},
                 {"kind": "champion", "loss": "log_loss", "margin": 50.0, "confidence": 0.6, "min_days": 2},
