@@ -86,8 +86,7 @@ def partition(day: date, rows: int = ROWS, **columns: Any) -> bytes:
         "x": x,
         "z": z,
         "place": random.choice(["north", "south"], rows),
-        # A step, which no regression draws; one row in ten is otherwise.
-        "y": (x > 0) ^ (np.abs(random.normal(size=rows)) > 1.645),
+        "y": (x + 0.5 * random.normal(size=rows) > 0),
     }
     out = io.BytesIO()
     pq.write_table(pa.table({**given, **columns}), out)

@@ -13,6 +13,7 @@ from ratchet.domain.night import EvaluateResult
 from ratchet.domain.rivals import rivals
 
 NEXT = NIGHT + timedelta(days=1)
+STEP = "(x > 0) <> (id % 10 = 0)"  # which no regression draws; one row in ten is otherwise
 WEAK = {"training__rounds": 1, "training__params__eta": 0.01, "evaluation__baselines": ["average"]}
 BOUND = {"kind": "bound", "metric": "auc", "at_least": 0.0, "min_rows": 1}
 FIT_AND_STOP = 5  # days of the window before the hold-out
@@ -106,7 +107,8 @@ def test_a_model_that_does_not_beat_a_baseline_is_refused(tmp_path, baseline):
     night = world.night()
     assert night.outcome == "refused"
     assert f"{baseline} minus challenger" in gate(night, "baseline").reason
-    other = World(tmp_path / "other").land_all()
+    stepped = yaml.safe_load(SPEC) | {"target": {"task": "binary", "sql": STEP}}
+    other = World(tmp_path / "other", yaml.safe_dump(stepped)).land_all()
     other.gated(BOUND, {**beaten, "confidence": 0.6})
     assert other.night().outcome == "promoted"
 
@@ -171,8 +173,8 @@ EVERY = [
 @pytest.mark.parametrize(
     ("task", "sql", "loss", "metric"),
     [
-        ("binary", "y", "brier", "brier"),
-        ("multiclass", "CASE WHEN x > 0.7 THEN 'high' WHEN y THEN 'middle' ELSE 'low' END", "brier", "brier"),
+        ("binary", STEP, "brier", "brier"),
+        ("multiclass", f"CASE WHEN x > 0.7 THEN 'high' WHEN {STEP} THEN 'middle' ELSE 'low' END", "brier", "brier"),
         ("regression", "abs(x) + z / 9", "absolute_error", "mae"),
     ],
 )
