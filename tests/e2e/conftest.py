@@ -1,14 +1,16 @@
-"""One whole stack for every test here: flights up to a day whose file is broken, and pipelines that ask for people, wait, or have segments."""
+"""One whole stack for every test here: flights up to a day whose file is broken, and pipelines that ask for people, wait, have segments, or search on a Dask cluster."""
 
 from __future__ import annotations
 
 import shutil
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 import yaml
-from running import GUARDED, LAST, NIGHTLY, PATIENT, SEGMENTED, Airflow
+from running import GUARDED, LAST, NIGHTLY, PATIENT, SEARCHED, SEGMENTED, Airflow
 
+from integration.dask_clusters import machines
 from ratchet import stack
 from ratchet.demo import feed
 
@@ -53,6 +55,17 @@ IN_SEGMENTS = {
     "approval": {},
     "override": {},
 }
+
+# The same flights once more: parameters are searched, and everything is fitted on two workers.
+SEARCHES = {
+    "name": SEARCHED,
+    "schedule": None,
+    "window": {"days": 30, "holdout_days": 5, "stop_days": 5, "min_partitions": 15, "min_rows": 3000},
+    "gates": [{"kind": "bound", "metric": "auc", "at_least": 0.5}],
+    "approval": {},
+    "override": {},
+}
+ON_DASK = {"engine": "dask", "refit": True, "tuning": {"trials": 3, "parallel": 2, "every_days": 28}}
 LEAVES = "CASE WHEN flights.carrier = 'AS' THEN 'AS' ELSE flights.origin END AS leaves"
 
 
@@ -61,16 +74,18 @@ def airflow(tmp_path_factory):
     """A whole stack on free ports."""
     folder = tmp_path_factory.mktemp("stack")
     home, dags = _home(folder / "home"), _dags(folder / "dags")
-    with (
-        pytest.MonkeyPatch.context() as patch,
-        stack.embedded(folder / "state", services=("s3", "mlflow", "airflow"), home=home, dags=dags) as running,
-    ):
+    with ExitStack() as started:
+        patch = started.enter_context(pytest.MonkeyPatch.context())
+        cluster = started.enter_context(machines(tmp_path_factory.mktemp("dask"), 2))
+        patch.setenv("RATCHET_DASK", cluster.address)  # whoever starts the stack tells its nights
+        services = ("s3", "mlflow", "airflow")
+        running = started.enter_context(stack.embedded(folder / "state", services=services, home=home, dags=dags))
         for name, value in running.environment.items():
             patch.setenv(name, value)
         found = Airflow(running)
         feed.land(found.store, through=LAST)
         found.store.put(f"s3://lake/flights/dt={LAST}/flights.parquet", b"PAR1 this is no Parquet", "")
-        for dag in (NIGHTLY, GUARDED, PATIENT, SEGMENTED):
+        for dag in (NIGHTLY, GUARDED, PATIENT, SEARCHED, SEGMENTED):
             found.api.wait_for_dag(dag)
             found.api.unpause(dag)
         yield found
@@ -83,6 +98,8 @@ def _home(folder):
     spec["training"]["rounds"] = 10
     (folder / "pipelines" / f"{GUARDED}.yaml").write_text(yaml.safe_dump(spec | ASKS_PEOPLE))
     (folder / "pipelines" / f"{SEGMENTED}.yaml").write_text(yaml.safe_dump(spec | IN_SEGMENTS))
+    asked = {"evaluation": {"baselines": ["average"]}, "training": spec["training"] | ON_DASK}
+    (folder / "pipelines" / f"{SEARCHED}.yaml").write_text(yaml.safe_dump(spec | SEARCHES | asked))
     sql = (folder / "features" / f"{NIGHTLY}.sql").read_text()
     (folder / "features" / f"{SEGMENTED}.sql").write_text(
         sql.replace("flights.carrier,", f"flights.carrier,\n    {LEAVES},", 1)
@@ -94,6 +111,6 @@ def _home(folder):
 
 def _dags(folder):
     shutil.copytree(ROOT / "dags", folder, ignore=shutil.ignore_patterns("__pycache__"))
-    for name in (GUARDED, PATIENT, SEGMENTED):
+    for name in (GUARDED, PATIENT, SEARCHED, SEGMENTED):
         (folder / f"{name}.py").write_text((folder / f"{NIGHTLY}.py").read_text().replace(NIGHTLY, name))
     return folder

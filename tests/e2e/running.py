@@ -13,7 +13,7 @@ from ratchet import wiring
 from ratchet.airflow_api import AirflowApi
 from ratchet.settings import settings
 
-NIGHTLY, GUARDED, PATIENT, SEGMENTED = "flight_delay", "guarded", "patient", "segmented"
+NIGHTLY, GUARDED, PATIENT, SEGMENTED, SEARCHED = "flight_delay", "guarded", "patient", "segmented", "searched"
 LAST = date(2013, 4, 12)  # a day whose file is broken
 
 
@@ -68,9 +68,9 @@ class Airflow:
         body = {"chosen_options": [option], "params_input": {"reason": reason}}
         return self.user(user).request("PATCH", self.question(run), json=body)
 
-    def link(self, run, task, name):
+    def link(self, run, task, name, dag=NIGHTLY):
         """Return the address behind a button of a task."""
-        return self.api.request("GET", f"/dags/{NIGHTLY}/dagRuns/{run}/taskInstances/{task}/links")["extra_links"][name]
+        return self.api.request("GET", f"/dags/{dag}/dagRuns/{run}/taskInstances/{task}/links")["extra_links"][name]
 
     def news(self, dag):
         """Return what was told of new champions by a DAG, oldest first."""
