@@ -111,7 +111,9 @@ def land(args: argparse.Namespace) -> None:
         rng, rows = np.random.default_rng(day.toordinal()), args.segments * args.rows
         shop = (args.segments * rng.random(rows) ** 1.3).astype(int)
         price, weight, hour = rng.gamma(2.0, 30.0, rows), rng.gamma(3.0, 0.7, rows), rng.integers(8, 22, rows)
-        logit = 2 * np.sin(shop + price / 15) + 0.5 * (weight - 2) + 0.1 * (hour - 14)  # each shop has prices of its own that sell
+        logit = (
+            2 * np.sin(shop + price / 15) + 0.5 * (weight - 2) + 0.1 * (hour - 14)
+        )  # each shop has prices of its own that sell
         columns = {
             "shop": np.char.add("Shop ", np.char.zfill(shop.astype("U4"), 4)),
             "price": price,
