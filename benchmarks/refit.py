@@ -1,6 +1,6 @@
 """Whether fitting again on the hold-out pays: nights of 2013, each model scored on the week after it was made.
 
-``python benchmarks/refit.py`` fits every fourteenth night of the year as ``flight_delay`` does, fits it again on all of its days
+``python -m benchmarks.refit`` fits every fourteenth night of the year as ``flight_delay`` does, fits it again on all of its days
 (``training.refit``), once with the rounds that early stopping kept and once with as many more as there are more rows, and
 scores all three on the seven days after the cutoff. Days of one week are one observation.
 """
