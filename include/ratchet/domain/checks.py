@@ -19,7 +19,7 @@ class Outcome(StrEnum):
 class Check(Record):
     """The outcome of one gate on one run."""
 
-    kind: str = ""  # the gate's; "smoke test", "bootstrap", "champion problem" or "data" of those that are always made
+    kind: str = ""  # the gate's; "smoke test", "baselines", "bootstrap", "champion problem" or "data" of those that are always made
     name: str
     outcome: Outcome
     reason: str

@@ -12,11 +12,12 @@ import pyarrow as pa
 import pytest
 
 from ratchet.adapters.report import HtmlReporter
+from ratchet.adapters.report import words as page_words
 from ratchet.adapters.report.svg import axis
 from ratchet.adapters.report.view import number
 from ratchet.domain import night as records
 from ratchet.domain.accounting import RowAccount
-from ratchet.domain.case import CaseForPromotion, DayLoss, Difference, MetricValue
+from ratchet.domain.case import BaselineDay, CaseForPromotion, DayLoss, Difference, MetricValue, MustBeat
 from ratchet.domain.checks import Check, Outcome
 from ratchet.domain.drifted import DriftResult, SubjectDrift
 from ratchet.domain.evidence import Trial
@@ -670,6 +671,39 @@ def test_evidence_shows_how_far_it_is():
     html = render(night, flow, rows, (), entries)
     assert "20 decides" in html
     assert "24 days, signal to noise" in html
+
+
+BEATEN = MustBeat(loss="log_loss", baselines=("average",))
+
+
+def beaten(made, *, by):
+    """Return a case in which the challenger's loss is so much above the average's on each day."""
+    days = tuple(
+        BaselineDay(day=day.day, rows=day.rows, baseline=day.challenger - by * (-1) ** i, challenger=day.challenger)
+        for i, day in enumerate(made.paired["log_loss"])
+    )
+    return made.model_copy(update={"must_beat": BEATEN, "baselines": {"average": {"log_loss": days}}})
+
+
+def test_a_night_that_only_a_baseline_holds_back_says_so():
+    """Nothing is carried on: the model is not better than what needs none, and the next night makes another."""
+    night = judged(made=beaten(case(), by=0.01))
+    assert [check.kind for check in night.gate.verdict.checks if check.outcome is Outcome.UNDECIDED] == ["baselines"]
+    found = page_words.headline(night, 11)
+    assert found.sentence.startswith("Version 12 does not beat what one would have without it.")
+    told = " ".join(found.steps)
+    assert "carried on" not in told
+    assert "The next night trains and judges anew" in told
+    assert "baseline" in told
+
+
+def test_a_night_that_lacks_proof_and_a_baseline_tells_of_both():
+    """The evidence is carried on, and the baselines are told of."""
+    found = page_words.headline(judged(flow=WITH_EVIDENCE, made=beaten(case(league_days=24), by=0.01)), 11)
+    assert "not proved yet" in found.sentence
+    assert "carried on" in found.steps[0]
+    assert "baseline" in found.steps[1]
+    assert "baseline" not in " ".join(page_words.headline(NIGHTS["undecided"][1], 11).steps)
 
 
 def test_overrides_are_quoted_for_the_shell():

@@ -5,6 +5,9 @@ from __future__ import annotations
 import shlex
 from typing import TYPE_CHECKING, NamedTuple
 
+from ratchet.domain.checks import Outcome
+from ratchet.domain.verdict import BASELINES
+
 if TYPE_CHECKING:
     from ratchet.domain.night import Night, NightRequest
 
@@ -39,11 +42,23 @@ def headline(night: Night, champion: int | None) -> Headline:
 def _what(night: Night) -> str:
     return {
         "refused": f"{_challenger(night)} was not let through.",
-        "undecided": f"It is not proved yet that {_challenger(night, 'tonight’s challenger')} is good enough.",
+        "undecided": _open(night),
         "skipped": f"The night was skipped in {_step(night)}: there is too little to decide on.",
         "rejected": f"Tonight’s data was rejected in {_step(night)}.",
         "failed": f"Something broke in {_step(night)}.",
     }[night.outcome]
+
+
+def _open(night: Night) -> str:
+    if _held(night) == {BASELINES}:
+        return f"{_challenger(night)} does not beat what one would have without it."
+    return f"It is not proved yet that {_challenger(night, 'tonight’s challenger')} is good enough."
+
+
+def _held(night: Night) -> set[str]:
+    """Return the kinds of the checks that are open."""
+    checks = night.gate.verdict.checks if night.gate else ()
+    return {check.kind for check in checks if check.outcome is Outcome.UNDECIDED}
 
 
 def _promoted(night: Night) -> str:
@@ -127,7 +142,17 @@ def _undecided(night: Night) -> tuple[str, ...]:
         return (
             "The champion could not be compared, for the reason above. Unless it goes away by itself, a person has to look.",
         )
-    return ("The evidence is carried on to the next night. The undecided checks below say how much is needed.",)
+    held = _held(night)
+    if "evidence" in held:
+        steps = ["The evidence is carried on to the next night. The undecided checks below say how much is needed."]
+    else:
+        steps = ["The undecided checks below say why. The next night trains and judges anew."]
+    if BASELINES in held:
+        steps.append(
+            "When a baseline is not beaten night after night, the features tell little beyond it: look at them, "
+            "at what has changed in the data, and at the table of baselines below."
+        )
+    return tuple(steps)
 
 
 _DATA = {
