@@ -32,6 +32,11 @@ REMEDIES: dict[AlertKind, str] = {
     "drift": "the night's page shows how each has moved: find out why. A fault at the source is mended there; a real change is learnt by the next nights, and needs nothing",
     "overdue": "look at the runs of DAG PIPELINE in Airflow: paused, not parsed, stuck, failed, or waiting for a person?",
 }
+# Where nobody served before whom a rollback could return to.
+_FIRST: dict[AlertKind, str] = {
+    "rollback_due": "there is nobody to go back to: see what has changed in the data. A later night's model takes its place once it passes the gates, or by `ratchet promote PIPELINE --version … --reason …` where override.allowed names you",
+    "champion_broken": "there is nobody to go back to: restore its artifact, or let a later night's model take its place, by `ratchet promote PIPELINE --version … --reason …` where override.allowed names you",
+}
 _TOLD = 3  # findings whose words an alert carries
 
 
@@ -41,11 +46,12 @@ class Alert(Record):
     kind: AlertKind
     words: str  # what happened, with its numbers
     version: int | None = None  # of the model that it is about
+    first: bool = False  # whether nobody served before that model
 
     @property
     def remedy(self) -> str:
         """What to do."""
-        return REMEDIES[self.kind]
+        return _FIRST.get(self.kind, REMEDIES[self.kind]) if self.first else REMEDIES[self.kind]
 
 
 def of_night(night: Night) -> tuple[Alert, ...]:

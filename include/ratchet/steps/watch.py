@@ -65,7 +65,7 @@ def watch(ctx: Context, entries: Sequence[LedgerEntry], scored: ScoreResult) -> 
     if watched is None or not alarm.helps or not ctx.pipeline.spec.rollback.automatic:
         why = "" if watched is None or not alarm.helps else "; rollback.automatic is off"
         nobody = "; nobody served before it" if watched is None else ""
-        return _told(ctx, scored, alarm.kind, f"{alarm.words}{nobody}{why}")
+        return _told(ctx, scored, alarm.kind, f"{alarm.words}{nobody}{why}", first=watched is None)
     try:
         done = roll_back(
             ctx.services,
@@ -88,9 +88,9 @@ def _sent_back(ctx: Context, scored: ScoreResult, entries: Sequence[LedgerEntry]
     return _told(ctx, scored.model_copy(update=update), "rolled_back", words)
 
 
-def _told(ctx: Context, scored: ScoreResult, kind: AlertKind, words: str) -> ScoreResult:
+def _told(ctx: Context, scored: ScoreResult, kind: AlertKind, words: str, *, first: bool = False) -> ScoreResult:
     assert scored.champion
-    alert = Alert(kind=kind, words=words, version=scored.champion.version)
+    alert = Alert(kind=kind, words=words, version=scored.champion.version, first=first)
     ctx.say(words)
     alerts.tell(ctx, [alert])  # at once; training may take hours
     return scored.model_copy(update={"alerts": (*scored.alerts, alert)})

@@ -200,6 +200,21 @@ def test_a_champion_whose_artifact_was_tampered_with_is_told_of(worse, automatic
     assert "recorded was" in night.alerts[0].words
 
 
+@pytest.mark.parametrize("broken", [True, False])
+def test_nobody_is_told_to_go_back_where_nobody_served_before(reigning, broken):
+    """The first champion has no predecessor: the alert says what else there is to do."""
+    reigning.land(NIGHT + DAY)
+    if broken:
+        reigning.registry.tamper(reigning.entries[0].champion.mlflow_run_id)
+    bounds = {} if broken else {"rollback__base_rate": [0.98, 0.99]}
+    night = reigning.night(NIGHT + DAY, pipeline=reigning.pipeline(gates=STRICT, **{**WATCHED, **bounds}))
+    (alert,) = night.alerts
+    assert alert.kind == ("champion_broken" if broken else "rollback_due")
+    assert "nobody served before it" in alert.words
+    assert "ratchet rollback" not in alert.remedy
+    assert "there is nobody to go back to" in kept(reigning)[alert.kind]["remedy"]
+
+
 def test_an_alias_moved_by_hand_is_set_right_and_told_of(worse):
     """The night's record says so."""
     worse.registry.set_alias("small", "champion", 1)
