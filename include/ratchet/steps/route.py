@@ -112,13 +112,17 @@ class Champions:
         Raises:
             LedgerBroken: the ledger does not hold.
         """
-        if name not in self._versions:
-            if name != self.pipeline and name not in self._marks:  # a segment that never had one
-                return None
-            found = champion_version(turns.look(self._services, name))
-            with self._lock:
+        with self._lock:
+            marks = self._marks
+            if name in self._versions:
+                return self._versions[name]
+        if name != self.pipeline and name not in marks:  # a segment that never had one
+            return None
+        found = champion_version(turns.look(self._services, name))
+        with self._lock:
+            if self._marks.get(name) == marks.get(name):  # else it has turned while it was read
                 self._versions[name] = found
-        return self._versions[name]
+        return found
 
     def own(self, slugs: Sequence[str]) -> dict[str, ModelVersion]:
         """Return the champions of segments that have one of their own, by name."""
@@ -173,16 +177,16 @@ def route(services: Services, champions: Champions, features: Features) -> Route
         ActionRefused: nobody serves, or nobody serves some of the rows.
         DataRejected: ``schema`` or ``non_finite``: the rows are not what a model's query reads; the words name the model.
     """
-    frames = _Frames(features)
+    frames, by = _Frames(features), champions.by  # another thread may ask anew meanwhile
     version = champions.version(champions.pipeline)
     top = champions.model(champions.pipeline, version) if version else None
-    teller = _teller(champions, top, frames)
+    teller = _teller(champions, top, frames, by)
     frame = frames.of(teller)
     out = _Gathered(services, _row_ids(frame), teller)
-    if champions.by is None or champions.by not in frame.column_names:
+    if by is None or by not in frame.column_names:
         out.score(teller, frame, out.rows)
         return out.made(None)
-    codes, values = codes_of(frame[champions.by])
+    codes, values = codes_of(frame[by])
     texts, slugs = (*values, None), [slug_of(value) for value in values]
     order = np.argsort(codes, kind="stable")
     bounds = np.searchsorted(codes[order], np.arange(len(values) + 1))
@@ -195,7 +199,7 @@ def route(services: Services, champions: Champions, features: Features) -> Route
     if top and left.any():
         out.score(top, frames.of(top), out.rows[left])
     elif left.any():
-        raise ActionRefused(ASKED, champions.pipeline, _unserved(champions, [texts[int(i)] for i in codes[left]]))
+        raise ActionRefused(ASKED, champions.pipeline, _unserved(by, [texts[int(i)] for i in codes[left]]))
     return out.made([texts[int(i)] for i in codes])
 
 
@@ -275,23 +279,25 @@ class _Gathered:
         )
 
 
-def _teller(champions: Champions, top: Model | None, frames: _Frames) -> Model:
+def _teller(champions: Champions, top: Model | None, frames: _Frames, by: str | None) -> Model:
     """Return the model whose query says in which segment a row is: the global champion's, unless it does not know the column.
 
     Raises:
-        ActionRefused: nobody serves.
+        ActionRefused: nobody serves, or nobody's query knows the column.
     """
-    if champions.by is None and top is None:
+    if by is None and top is None:
         raise ActionRefused(ASKED, champions.pipeline, "it has no champion yet; a night has to promote one")
-    if top is not None and (champions.by is None or champions.by in frames.of(top).column_names):
+    if top is not None and (by is None or by in frames.of(top).column_names):
         return top
     own = champions.own(sorted(champions.segments))
-    first = next(iter(own.items()), None)
-    if first is not None:
-        return champions.model(*first)
+    for model in champions.models(own):
+        if by in frames.of(model).column_names:
+            return model
     if top is not None:
         return top
     why = "neither it nor a segment has a champion yet; a night has to promote one"
+    if own:
+        why = f"it has no champion, and no segment's query knows {by}, which says what the segments are; a night has to promote one that does"
     raise ActionRefused(ASKED, champions.pipeline, why)
 
 
@@ -308,12 +314,12 @@ def _row_ids(frame: pa.Table) -> np.ndarray:
     return np.asarray(frame["row_id"].to_numpy(), dtype=np.int64)
 
 
-def _unserved(champions: Champions, texts: Sequence[str | None]) -> str:
+def _unserved(by: str, texts: Sequence[str | None]) -> str:
     named = sorted({text for text in texts if text is not None})
     some = ", ".join(text[:60] for text in named[:_SHOWN]) + (
         f" and {len(named) - _SHOWN} more" if named[_SHOWN:] else ""
     )
-    without = f"{sum(text is None for text in texts)} have no {champions.by}" if None in texts else ""
+    without = f"{sum(text is None for text in texts)} have no {by}" if None in texts else ""
     whose = " and ".join(part for part in (f"they are of {some}" if some else "", without) if part)
     return (
         f"there is no global champion, and {len(texts)} rows have no segment's of their own: {whose}. Leave these rows out, or let a night "

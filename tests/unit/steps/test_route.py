@@ -14,19 +14,21 @@ import yaml
 from segment_world import SEGMENTED, TOMORROW, both, columns, landed
 from small_world import DAYS, FIRST, NIGHT, ROWS, SPEC, World
 
-from ratchet.adapters.pyfunc import RawRowsModel
+from ratchet.adapters.pyfunc import RawRowsModel, raw_features
 from ratchet.errors import ActionRefused, ArtifactTampered, DataRejected, ServiceError
 from ratchet.serving import Router
 from ratchet.steps import segments
 from ratchet.steps.rollback import roll_back
+from ratchet.steps.route import Champions, route
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from datetime import date
     from pathlib import Path
 
     import pandas as pd
 
+    from ratchet.domain.models import ModelFiles
     from ratchet.domain.snapshots import StoredObject
 
 NARROW = "SELECT row_id, x + 0 AS x, x * z AS xz, place FROM rows WHERE z > -1"
@@ -227,3 +229,53 @@ def test_classes_that_a_segment_has_never_met_get_nothing_from_its_model(tmp_pat
     assert (found.predictions.loc[south, ["low", "mid"]].to_numpy() == own[south].to_numpy()).all()
     assert set(found.predictions.loc[south, "high"]) == {0.0}
     assert found.table.columns.tolist()[:3] == ["prediction_high", "prediction_low", "prediction_mid"]
+
+
+class Turning:
+    """A ledger that turns while it is read: who reads it once gets what was there before."""
+
+    def __init__(self, ledger: Any, turn: Callable[[], None]) -> None:
+        self._ledger, self._turn = ledger, turn
+        self.turned = False
+
+    def __getattr__(self, name: str) -> Any:
+        """Leave all else to the ledger."""
+        return getattr(self._ledger, name)
+
+    def entries(self, pipeline: str) -> Any:
+        """See ``ports.Ledger.entries``."""
+        found = self._ledger.entries(pipeline)
+        if pipeline == "small--north" and not self.turned:
+            self.turned = True
+            self._turn()
+        return found
+
+
+def test_a_ledger_that_turns_while_it_is_read_is_read_again(served):
+    """One thread reads who serves, another asks anew meanwhile: what the first has read is not taken for what is there now."""
+
+    def turn() -> None:
+        both(served, TOMORROW)
+        champions.refresh()
+
+    ledger = Turning(served.services.ledger, turn)
+    champions = Champions(dataclasses.replace(served.services, ledger=ledger), "small")
+    champions.version("small--north")
+    assert ledger.turned
+    serves = champions.version("small--north")
+    assert serves is not None
+    assert serves.version == 2
+
+
+def test_without_a_global_champion_somebody_has_to_know_the_column(served):
+    """Where no segment's query tells whose the rows are, none of them is scored: one segment's model would score the rows of all."""
+    for key in served.store.keys("ledger/small/"):
+        served.store.delete(key)
+    served.registry._anchors.pop("small", None)
+    rows = raw(served)
+
+    def features(files: ModelFiles) -> Any:
+        return raw_features(files.schema_, files.features, rows).drop_columns("place")
+
+    with pytest.raises(ActionRefused, match="it has no champion, and no segment's query knows place"):
+        route(served.services, Champions(served.services, "small"), features)
