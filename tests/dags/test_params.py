@@ -56,7 +56,7 @@ def given(params, **values):
         ("reason", 3, "is not of type"),
         ("override", "yes", "is not of type 'boolean'"),
         ("overrides", [], "is not of type 'object'"),
-        ("overrides", {"windw.days": 4}, "does not match '^(evaluation[.]baselines"),
+        ("overrides", {"windw.days": 4}, "does not match '^(evaluation[.]"),
         ("overrides", {"window.days": "many"}, "'many' is not of type 'integer'"),
         ("overrides", {"window.days": 1}, "1 is less than the minimum of 3"),
         (
@@ -65,6 +65,7 @@ def given(params, **values):
             "is not one of ['quarantine', 'quarantine_partition', 'reject']",
         ),
         ("overrides", {"gates": []}, "'gates' does not match"),
+        ("overrides", {"evaluation.baselines": ["average"]}, "'evaluation.baselines' does not match"),
         ("overrides", {"approval.when": []}, "does not match"),
         ("overrides", {"target.sql": "read_text('/etc/hostname')"}, "does not match"),
         ("overrides", {"source.uri": "s3://elsewhere/"}, "does not match"),

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 # What one night may change. Who answers for a model, what it learns from (SQL that runs on the worker!) and what lets it
 # through are not among it: whoever may trigger a run need not be trusted with those.
 OVERRIDABLE = frozenset({"window", "validation", "training", "league", "evaluation"})
+_LETS_THROUGH = frozenset({"evaluation.baselines"})  # as gates do: what has to be beaten, whoever asks
 
 
 class ParamUnknown(UsageError):
@@ -82,7 +83,7 @@ def form() -> dict[str, Any]:
 
 _OVERRIDES = (
     'Values of the spec for this run only, by dotted key, such as {"training.params.max_depth": 4}. They make another run key. '
-    "Only window, validation, training, league and evaluation can be overridden; the gates cannot."
+    "Only window, validation, training, league and evaluation can be overridden; the gates, and the baselines to be beaten, cannot."
 )
 
 
@@ -112,6 +113,8 @@ def _leaves(
         if not prefix and name not in OVERRIDABLE:
             continue
         key, found = f"{prefix}{name}", _resolve(field, defs)
+        if key in _LETS_THROUGH:
+            continue
         if "properties" in found:
             yield from _leaves(found, defs, f"{key}.")
         elif found.get("type") == "object":
