@@ -212,20 +212,29 @@ def usual_differences(ctx: Context, champion: ModelVersion) -> dict[str, float]:
     key = layout.step(ctx.pipeline.name, champion.run_key, "evaluate.json", dry_run=False)
     was: dict[Loss, float | None] = {}
     try:
-        found = EvaluateResult.model_validate_json(ctx.services.store.get(key)).challenger
+        evaluated = EvaluateResult.model_validate_json(ctx.services.store.get(key))
     except (ObjectNotFound, ValidationError):
         pass  # it was not made here
     else:
+        found = evaluated.challenger
         was = {
-            "log_loss": found.get("log_loss"),
+            # Not the metric, which does not clip: a few rows of a class that was never met would be most of it.
+            "log_loss": _lost(evaluated, "log_loss") or found.get("log_loss"),
             "brier": found.get("brier"),
-            "zero_one": 1 - (found.get("accuracy") or 0.0),
+            "zero_one": _lost(evaluated, "zero_one") or 1 - (found.get("accuracy") or 0.0),
             "squared_error": (found.get("rmse") or 0.0) ** 2,
             "absolute_error": found.get("mae"),
             "pinball": found.get("pinball"),
             "ndcg_loss": 1 - (found.get("ndcg") or 0.0),
         }
     return {loss: _USUAL * (was.get(loss) or 1.0) for loss in LOSSES[ctx.pipeline.spec.target.task]}
+
+
+def _lost(evaluated: EvaluateResult, loss: Loss) -> float | None:
+    """Return a model's mean loss as it was measured beside the average, where it was measured by this loss."""
+    days = evaluated.case.baselines.get("average", {}).get(loss, ())
+    rows = sum(day.rows for day in days)
+    return sum(day.rows * day.challenger for day in days) / rows if rows else None
 
 
 # The trial: models fitted as nights of the past would have fitted them.
