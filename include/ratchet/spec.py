@@ -112,7 +112,7 @@ class PipelineSpec(Record):
                 raise ValueError(f"gates[{i}].{key}: {wrong}")
         if not any(isinstance(gate, BoundGate) for gate in self.gates):
             raise ValueError(
-                "gates: at least one gate of kind 'bound' is needed; without a champion nothing else could refuse a model"
+                "gates: at least one gate of kind 'bound' is needed; the first model has no champion to be compared with"
             )
         return self
 
