@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 from pydantic import ValidationError
 
 from ratchet.domain import layout
-from ratchet.domain.case import BaselineDay, DayLoss, MetricValue, SharedMetric
+from ratchet.domain.case import BaselineDay, DayLoss, MetricValue, MustBeat, SharedMetric
 from ratchet.domain.checks import Check, Outcome
 from ratchet.domain.gates import (
     AgeGate,
@@ -147,18 +147,30 @@ def _completed(ctx: Context, case: CaseForPromotion, gates: tuple[Gate, ...]) ->
     """Add to a night's case what it did not need then and its stored predictions can tell; say what they cannot."""
     predictions = _Predictions(ctx)
     missing = []
-    if case.must_beat:  # those of then that no spec chooses, and those that this spec does
-        chosen = {baseline_key(name) for name in get_args(Baseline)}
-        names = [baseline_key(name) for name in ctx.pipeline.spec.evaluation.baselines]
-        names += [name for name in case.must_beat.baselines if name not in chosen]
-        asked = case.must_beat.model_copy(update={"baselines": tuple(names)})
-        case = case.model_copy(update={"must_beat": asked})
+    if case.must_beat:
+        case, why = _asked(ctx, case, case.must_beat, predictions)
+        missing += [why] if why else []
     for gate in gates:
         case = _recomputed(ctx, case, gate, predictions)
         if not _has(gate, case):
             missing.append(f"{gate.name}: the night has not recorded what this needs, nor can its predictions tell")
     gathered, why = _trial(ctx, case, [gate for gate in gates if isinstance(gate, EvidenceGate)])
     return case.model_copy(update={"trial": gathered}), missing + ([why] if why else [])
+
+
+def _asked(
+    ctx: Context, case: CaseForPromotion, then: MustBeat, predictions: _Predictions
+) -> tuple[CaseForPromotion, str]:
+    """Ask for the baselines that this spec chooses, and for those of then that no spec does, by this spec's loss where it can be told."""
+    spec = ctx.pipeline.spec
+    chosen = {baseline_key(name) for name in get_args(Baseline)}
+    names = [baseline_key(name) for name in spec.evaluation.baselines]
+    names += [name for name in then.baselines if name not in chosen]
+    found = {**case.baselines, **predictions.average(spec.loss, case)}
+    unknown = [name for name in names if spec.loss not in found.get(name, {}) and then.loss in found.get(name, {})]
+    asked = MustBeat(loss=then.loss if unknown else spec.loss, baselines=tuple(names))
+    why = f"baselines by {then.loss}, as then: by {spec.loss} that night has not recorded {', '.join(unknown)}"
+    return case.model_copy(update={"baselines": found, "must_beat": asked}), why if unknown else ""
 
 
 def _recomputed(ctx: Context, case: CaseForPromotion, gate: Gate, predictions: _Predictions) -> CaseForPromotion:
@@ -168,7 +180,7 @@ def _recomputed(ctx: Context, case: CaseForPromotion, gate: Gate, predictions: _
         if _key(gate) not in case.metrics or gate.metric in AT_A_POINT or gate.metric.startswith(PREFIX):
             added["metrics"] = {**case.metrics, **predictions.metrics(gate)}
     elif isinstance(gate, BaselineGate) and "average" in gate.baselines:
-        added["baselines"] = {**case.baselines, **predictions.average(gate, case)}
+        added["baselines"] = {**case.baselines, **predictions.average(gate.loss, case)}
     elif not case.champion:
         pass
     elif isinstance(gate, ChampionGate) and gate.loss not in case.paired:
@@ -262,21 +274,21 @@ class _Predictions:
             return {}
         return {PREFIX + name: MetricValue(value=value if np.isfinite(value) else None, rows=len(sides.y))}
 
-    def average(self, gate: BaselineGate, case: CaseForPromotion) -> dict[str, dict[str, tuple[BaselineDay, ...]]]:
+    def average(self, loss: Loss, case: CaseForPromotion) -> dict[str, dict[str, tuple[BaselineDay, ...]]]:
         """Return the daily losses of whoever always predicts the average of training, beside the challenger's."""
         sides = self._sides()
-        if sides is None or gate.loss in case.baselines.get("average", {}):
+        if sides is None or loss in case.baselines.get("average", {}):
             return {}
         rates = np.zeros(1) if sides.lists is not None else np.array([level.training for level in case.levels.values()])
         if not len(rates):
             return {}
         constant = np.broadcast_to(rates if sides.challenger.ndim > 1 else rates[0], sides.challenger.shape)
-        theirs, ours = (sides.daily(gate.loss, p) for p in (constant, sides.challenger))
+        theirs, ours = (sides.daily(loss, p) for p in (constant, sides.challenger))
         days = tuple(
-            BaselineDay(day=day, rows=rows, baseline=theirs[day][1], challenger=loss)
-            for day, (rows, loss) in ours.items()
+            BaselineDay(day=day, rows=rows, baseline=theirs[day][1], challenger=own)
+            for day, (rows, own) in ours.items()
         )
-        return {"average": {**case.baselines.get("average", {}), gate.loss: days}}
+        return {"average": {**case.baselines.get("average", {}), loss: days}}
 
     def paired(self, loss: Loss) -> tuple[DayLoss, ...]:
         """Return both models' daily losses over the rows that both have scored."""

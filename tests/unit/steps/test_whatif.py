@@ -116,6 +116,18 @@ def test_evidence_on_another_loss_is_put_together_from_the_stored_days(recorded,
     assert any("E = " in why for why in found.nights[-1].would_reasons)
 
 
+def test_baselines_that_are_not_known_by_another_loss_are_judged_as_then(recorded):
+    """What a regression would have lost by another measure no predictions tell: the check stays by the loss of then, and says so."""
+    asked = with_gates(
+        recorded.pipeline(evaluation__baselines=["average", "linear"]),
+        f"gates: [{json.dumps(BOUND)}, {_written(loss='brier')}]",
+        "gates.yaml",
+    )
+    for night in whatif(asked, recorded.machine("cache", Untrainable())).nights:
+        assert night.checks[-1].name == "log_loss better than that of average, linear"
+        assert "baselines by log_loss, as then: by brier that night has not recorded linear" in night.would_reasons
+
+
 def test_a_fleet_that_was_not_recorded_is_undecided(recorded):
     """How the other pipelines stood on a past night cannot be had, so the proof is not taken for made."""
     found = judged(recorded, "{kind: bound, metric: auc, at_least: 0.6, min_rows: 50}", _written(fleet="all"))
