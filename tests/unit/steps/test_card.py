@@ -8,14 +8,13 @@ from datetime import timedelta
 
 import pyarrow.parquet as pq
 import pytest
-import yaml
+from segment_world import SEGMENTED, both, landed
 from small_world import NIGHT, SPEC, World
 
 from ratchet.domain import layout
 from ratchet.domain.cards import markdown
 from ratchet.domain.night import Night
 from ratchet.errors import ActionRefused
-from ratchet.steps import segments
 from ratchet.steps.card import card
 from ratchet.steps.explain_row import explain_row, model, row_of_night
 from ratchet.steps.versions import known
@@ -177,10 +176,8 @@ def test_an_artifact_that_is_gone_leaves_a_card(reigning):
 
 def test_a_segments_model_has_a_card_of_its_own(tmp_path):
     """By the segment's name, from its own night, its own ledger and its own explanation."""
-    spec = {**yaml.safe_load(SPEC), "segments": {"by": "place", "min_rows": 20}}
-    spec["gates"] = [{"kind": "bound", "metric": "auc", "at_least": 0.3, "min_rows": 10}]
-    world = World(tmp_path, yaml.safe_dump(spec)).land_all()
-    segments.run_all(world.night(), world.pipeline(), world.services)
+    world = landed(World(tmp_path, SEGMENTED))
+    both(world)
     found = card(world.services, "small--north")
     assert (found.pipeline, found.version) == ("small--north", 1)
     assert found.status.startswith("champion")

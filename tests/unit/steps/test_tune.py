@@ -393,6 +393,11 @@ def test_nor_by_a_segment_whose_champion_has_others(world):
         {"kind": "bound", "metric": "auc", "at_least": 0.1, "min_rows": 10},
         {"kind": "evidence", "loss": "log_loss", "backfill_days": 6},
     )
+    for i in range(DAYS + 7):
+        day, random = crossed(FIRST + i * DAY), np.random.default_rng(i)
+        south = np.arange(len(day["x"])) % 2 == 1
+        hot = (day["x"] > 0) ^ south ^ (random.random(len(south)) < 0.1)  # each place is worth a model of its own
+        world.land(FIRST + i * DAY, **{**day, "place": np.where(south, "south", "north"), "y": hot})
     parts, late = {"segments": {"by": "place", "min_rows": 20}, "window__days": 14}, NIGHT + 6 * DAY
     plain = world.pipeline(training__params={"max_depth": 2, "eta": 0.1}, **parts)
     segments.run_all(world.night(late, pipeline=plain), plain, world.services)
