@@ -697,6 +697,16 @@ def test_a_night_that_only_a_baseline_holds_back_says_so():
     assert "baseline" in told
 
 
+def test_the_page_of_a_segment_says_what_global_is():
+    """The global model stands among the baselines, in words; where there is none nothing is said of it."""
+    made = beaten(case(), by=0.01)
+    beside = {**made.baselines, "global": made.baselines["average"]}
+    assert "which would serve the segment otherwise" in render(
+        judged(made=made.model_copy(update={"baselines": beside}))
+    )
+    assert "which would serve the segment otherwise" not in render(judged(made=made))
+
+
 def test_a_night_that_lacks_proof_and_a_baseline_tells_of_both():
     """The evidence is carried on, and the baselines are told of."""
     found = page_words.headline(judged(flow=WITH_EVIDENCE, made=beaten(case(league_days=24), by=0.01)), 11)
