@@ -218,7 +218,7 @@ def usual_differences(ctx: Context, champion: ModelVersion) -> dict[str, float]:
     else:
         found = evaluated.challenger
         was = {
-            # Not the metric, which does not clip: a few rows of a class that was never met would be most of it.
+            # Not the metric, which does not clip: a few confident errors would be most of it.
             "log_loss": _lost(evaluated, "log_loss") or found.get("log_loss"),
             "brier": found.get("brier"),
             "zero_one": _lost(evaluated, "zero_one") or 1 - (found.get("accuracy") or 0.0),
