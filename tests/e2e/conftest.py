@@ -25,6 +25,7 @@ ASKS_PEOPLE = {
         {"kind": "bound", "metric": "auc", "at_least": 0.5},
         {"kind": "champion", "loss": "brier", "margin": 0.0, "confidence": 0.9999},
     ],
+    "evaluation": {"baselines": ["average"]},
     "approval": {"when": ["bootstrap", "override"], "approvers": ["role:user"], "timeout_hours": 0.025},
     "override": {"allowed": ["op"]},
 }
