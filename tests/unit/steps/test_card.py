@@ -59,6 +59,33 @@ def test_a_card_holds_what_is_on_record(reigning):
     assert night.spec_digest in told(found, "again")
 
 
+def test_a_card_tells_whom_its_version_was_compared_with(reigning):
+    """The baselines with their loss beside its own, those that must be beaten, and of a second version the champion of that night."""
+
+    def beside(version):
+        found = section(card(reigning.services, "small", version), "metrics")
+        (table,) = [table for table in found.tables if table.title == "Beside the champion and baselines"]
+        return {row[0]: dict(zip(table.columns, row, strict=True)) for row in table.rows}
+
+    reigning.land(NEXT)
+    second = reigning.night(NEXT)
+    first = beside(1)
+    assert set(first) == {"average", "recent 7", "linear"}
+    must = "Must be beaten"
+    assert [first[name][must] == "yes" for name in ("average", "recent 7", "linear")] == [True, False, False]
+    assert {(row["Loss"], row["Days"]) for row in first.values()} == {("log_loss", "3")}
+    now = beside(second.register_.version.version)
+    champion = now["champion of that night"]
+    assert set(now) == {"champion of that night", *first}
+    paired = second.evaluate.case.paired["log_loss"]
+    assert champion["Days"] == str(len(paired))
+    assert champion["Its own"] == f"{sum(d.champion for d in paired) / len(paired):.4f}"
+    assert champion["This version's, same rows"] == f"{sum(d.challenger for d in paired) / len(paired):.4f}"
+    assert champion[must] == "by the gates that name it"
+    days = second.evaluate.case.baselines["linear"]["log_loss"]
+    assert now["linear"]["Its own"] == f"{sum(d.baseline for d in days) / len(days):.4f}"
+
+
 def test_its_limits_are_said(world):
     """Seasons outside of the window, slices with few rows, texts that training never met, and missing values."""
     world.land(NIGHT, place=["east"] * 10 + ["north"] * 30, z=[None] * 40)

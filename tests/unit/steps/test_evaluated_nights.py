@@ -13,11 +13,12 @@ from small_world import NIGHT, ROWS, SPEC, World
 
 from ratchet.adapters.report import HtmlReporter
 from ratchet.domain.gates import LOSSES, METRICS
+from ratchet.domain.rivals import rivals
 
 NEXT = NIGHT + timedelta(days=1)
-TASKS = {
-    "binary": {"sql": "y"},
-    "multiclass": {"sql": "CASE WHEN x > 0.7 THEN 'high' WHEN y THEN 'middle' ELSE 'low' END"},
+TASKS = {  # what is bent, so that no regression is as good
+    "binary": {"sql": "abs(x) + abs(z) > 1.4"},
+    "multiclass": {"sql": "CASE WHEN abs(x) + abs(z) > 1.8 THEN 'high' WHEN abs(x) > 0.5 THEN 'middle' ELSE 'low' END"},
     "regression": {"sql": "abs(x) + z / 9"},
     "quantile": {"sql": "3 * abs(x) + z / 9", "quantiles": [0.1, 0.5, 0.9]},
     "ranking": {"sql": "(x > 0.3)::INT + (z > 1)::INT", "group": "dt || '/' || id % 8"},
@@ -68,6 +69,13 @@ def test_a_night_says_how_sure_its_figures_are(tmp_path, task):
     assert f"{world.pipeline().spec.gates[0].metric} by place" in drawn
     assert len(drawn) >= 6
     assert "business.mean" in html
+    logged = world.registry.runs[night.train.mlflow_run_id].metrics
+    beside = {rival.name: rival for rival in rivals(found.case)}
+    assert set(beside) == {"champion", "average", "recent 7", "linear"}
+    for name in ("average", "recent 7", "linear"):
+        own = logged[f"baseline.{name.replace(' ', '_')}.{LOSSES[task][0]}"]
+        assert own == beside[name].own > beside[name].challenger
+    assert not any(name.startswith("baseline.champion") for name in logged)
 
 
 @pytest.mark.parametrize("task", ["binary", "multiclass", "regression", "quantile"])
