@@ -15,13 +15,13 @@ from ratchet.domain.alerts import REMEDIES
 
 DAY = timedelta(days=1)
 LAX = [{"kind": "bound", "metric": "auc", "at_least": 0.0, "min_rows": 10}]
-WEAK = {"gates": LAX, "training__rounds": 1, "training__params": {"max_depth": 1, "eta": 0.001}}
+WEAK = {"gates": LAX, "training__rounds": 1, "training__params": {"max_depth": 1, "eta": 0.03}}
 WATCHED = {"rollback__evidence": 1.5, "rollback__min_days": 2, "rollback__min_rows": 20}
 STRICT = [{"kind": "bound", "metric": "auc", "at_least": 0.999, "min_rows": 10}]  # nobody is promoted
 
 
 def weak(world, **more):
-    """Return a pipeline whose model learns next to nothing, and is promoted all the same."""
+    """Return a pipeline whose model learns next to nothing: more than the average alone, and so it is promoted."""
     return world.pipeline(**WEAK, **WATCHED, **more)
 
 
