@@ -73,5 +73,6 @@ def test_nights_search_fit_and_are_built_again_on_a_cluster(there: World, cluste
     cluster.know(1)
     status, made, errors = there.ratchet("reproduce", "churn", "1")
     differing = {i["name"]: (i["then"], i["now"]) for i in made["ingredients"] if i["then"] != i["now"]}
-    assert (status, made["identical"]) == (1, False), errors
+    # Fewer workers may round the sums to the same bytes; that they are fewer is told in either case.
+    assert status == (0 if made["identical"] else 1), errors
     assert (differing["fit: workers"], differing["fit: threads"]) == (("2", "1"), ("1, 1", "1"))
