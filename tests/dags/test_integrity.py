@@ -152,6 +152,7 @@ def test_approval_asks_a_person(home, tmp_path, parse):
     assert approve.defaults == ["Reject"]
     assert approve.assigned_users == [{"id": "uma", "name": "uma"}]
     assert approve.response_timeout == timedelta(hours=3)
+    assert dag.task_dict["report"].upstream_task_ids == {"promote", "approve"}  # a second attempt may find the answer
     assert dag.dagrun_timeout == timedelta(hours=15)
 
 

@@ -62,6 +62,8 @@ def training_dag(name: str) -> DAG:
             if before is not None:
                 before >> task
             before = task
+        if spec.approval.when:  # an answer that Airflow loses is found by another attempt, after `promote` is skipped
+            dag.task_dict["approve"] >> dag.task_dict["report"]
         if spec.segments:
             _segments(dag, spec)
     return dag
