@@ -78,9 +78,10 @@ def airflow(tmp_path_factory):
     with ExitStack() as started:
         patch = started.enter_context(pytest.MonkeyPatch.context())
         cluster = started.enter_context(machines(tmp_path_factory.mktemp("dask"), 2))
-        patch.setenv("RATCHET_DASK", cluster.address)  # whoever starts the stack tells its nights
         services = ("s3", "mlflow", "airflow")
-        running = started.enter_context(stack.embedded(folder / "state", services=services, home=home, dags=dags))
+        with pytest.MonkeyPatch.context() as starting:  # whoever starts the stack tells its nights, and nobody else
+            starting.setenv("RATCHET_DASK", cluster.address)
+            running = started.enter_context(stack.embedded(folder / "state", services=services, home=home, dags=dags))
         for name, value in running.environment.items():
             patch.setenv(name, value)
         found = Airflow(running)
