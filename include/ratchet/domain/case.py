@@ -23,6 +23,11 @@ class DayLoss(Record):
     champion: float
     challenger: float
 
+    @property
+    def other(self) -> float:
+        """The mean loss of whom the challenger is compared with."""
+        return self.champion
+
 
 class BaselineDay(Record):
     """Mean losses of a baseline and of the challenger over the rows of one day that the challenger has not seen."""
@@ -31,6 +36,11 @@ class BaselineDay(Record):
     rows: int
     baseline: float
     challenger: float
+
+    @property
+    def other(self) -> float:
+        """The mean loss of whom the challenger is compared with."""
+        return self.baseline
 
 
 class MustBeat(Record):

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ratchet.domain.case import BaselineDay
 from ratchet.domain.intervals import gain_interval
 from ratchet.domain.records import Record
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from ratchet.domain.case import CaseForPromotion, DayLoss
+    from ratchet.domain.case import BaselineDay, CaseForPromotion, DayLoss
 
 CHAMPION = "champion"
 _ORDER = ("average", "recent", "linear")
@@ -59,15 +58,14 @@ def _place(name: str) -> tuple[int, str]:
 def _rival(name: str, loss: str, days: Sequence[DayLoss | BaselineDay], *, must: bool) -> Rival:
     if not days:
         return Rival(name=name, loss=loss, own=None, challenger=None, gain=None, interval=None, days=0, must=must)
-    pairs = [(day.baseline if isinstance(day, BaselineDay) else day.champion, day.challenger) for day in days]
-    gains = [own - ours for own, ours in pairs]
+    gains = [day.other - day.challenger for day in days]
     return Rival(
         name=name,
         loss=loss,
-        own=sum(own for own, _ in pairs) / len(pairs),
-        challenger=sum(ours for _, ours in pairs) / len(pairs),
-        gain=sum(gains) / len(gains),
+        own=sum(day.other for day in days) / len(days),
+        challenger=sum(day.challenger for day in days) / len(days),
+        gain=sum(gains) / len(days),
         interval=gain_interval(gains),
-        days=len(pairs),
+        days=len(days),
         must=must,
     )

@@ -120,17 +120,13 @@ def _days(told: Iterable[DayLoss | BaselineDay]) -> _Days:
     """Return the differences of the days that have rows, each once and in order, or what is wrong with them."""
     given = sorted((d for d in told if d.rows > 0), key=lambda d: d.day)
     days = {d.day: d for d in given}
-    differences = [_other(d) - d.challenger for d in days.values()]
+    differences = [d.other - d.challenger for d in days.values()]
     problem = None
     if not all(isfinite(x) for x in differences):
         problem = "a daily loss is not a finite number"
     elif any(d != days[d.day] for d in given):
         problem = "a day is told in two ways"
     return _Days(differences, sum(d.rows for d in days.values()), problem)
-
-
-def _other(day: DayLoss | BaselineDay) -> float:
-    return day.baseline if isinstance(day, BaselineDay) else day.champion
 
 
 class _Interval(NamedTuple):

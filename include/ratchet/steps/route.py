@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from ratchet.domain import layout
-from ratchet.domain.segments import name_of, parent_of, slug_of
+from ratchet.domain.segments import name_of, parent_of, slug_of, visible
 from ratchet.errors import ActionRefused, DataRejected
 from ratchet.steps import overview, turns
 from ratchet.steps.by_segment import codes_of
@@ -316,7 +316,7 @@ def _row_ids(frame: pa.Table) -> np.ndarray:
 
 def _unserved(by: str, texts: Sequence[str | None]) -> str:
     named = sorted({text for text in texts if text is not None})
-    some = ", ".join(text[:60] for text in named[:_SHOWN]) + (
+    some = ", ".join(visible(text) for text in named[:_SHOWN]) + (
         f" and {len(named) - _SHOWN} more" if named[_SHOWN:] else ""
     )
     without = f"{sum(text is None for text in texts)} have no {by}" if None in texts else ""
