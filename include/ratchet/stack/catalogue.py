@@ -106,28 +106,25 @@ def _base_environment(folder: Folder, plan: Plan) -> dict[str, str]:
     kept = {name: os.environ[name] for name in _INHERITED if name in os.environ}
     include = str(Path(__file__).resolve().parents[2])
     bin_folder = str(Path(sys.executable).parent)
-    return (
-        kept
-        | {
-            "PATH": f"{bin_folder}{os.pathsep}{kept.get('PATH', os.defpath)}",
-            "PYTHONPATH": include,
-            "PYTHONUNBUFFERED": "1",
-            "PYTHONWARNINGS": "ignore",
-            "RATCHET_STATE": str(folder.root),
-            "RATCHET_CACHE": str(folder.root / "cache"),
-            "RATCHET_HOME": str(plan.home or Path(include)),
-            "GX_ANALYTICS_ENABLED": "false",
-            "MLFLOW_DISABLE_TELEMETRY": "true",
-            "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",  # evaluation jobs of language models: eight processes less
-            "DO_NOT_TRACK": "true",
-            "OMP_WAIT_POLICY": "PASSIVE",  # spinning threads starve the other processes of a small machine
-            "MIMALLOC_ARENA_EAGER_COMMIT": "0",  # Arrow's gibibyte of address space would count towards a limit on a night's memory
-            "OMP_NUM_THREADS": str(os.cpu_count() or 2),
-            "MPLBACKEND": "Agg",
-            "no_proxy": f"{HOST},localhost",
-            "NO_PROXY": f"{HOST},localhost",
-        }
-    )
+    return kept | {
+        "PATH": f"{bin_folder}{os.pathsep}{kept.get('PATH', os.defpath)}",
+        "PYTHONPATH": include,
+        "PYTHONUNBUFFERED": "1",
+        "PYTHONWARNINGS": "ignore",
+        "RATCHET_STATE": str(folder.root),
+        "RATCHET_CACHE": str(folder.root / "cache"),
+        "RATCHET_HOME": str(plan.home or Path(include)),
+        "GX_ANALYTICS_ENABLED": "false",
+        "MLFLOW_DISABLE_TELEMETRY": "true",
+        "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",  # evaluation jobs of language models: eight processes less
+        "DO_NOT_TRACK": "true",
+        "OMP_WAIT_POLICY": "PASSIVE",  # spinning threads starve the other processes of a small machine
+        "MIMALLOC_ARENA_EAGER_COMMIT": "0",  # what Arrow reserves would count towards a limit on memory
+        "OMP_NUM_THREADS": str(os.cpu_count() or 2),
+        "MPLBACKEND": "Agg",
+        "no_proxy": f"{HOST},localhost",
+        "NO_PROXY": f"{HOST},localhost",
+    }
 
 
 def _s3(folder: Folder, plan: Plan, base: dict[str, str]) -> Service:
